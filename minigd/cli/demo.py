@@ -86,8 +86,8 @@ def quantiles(X: Array, y: Array) -> list[Run]:
     add("batch 100, as many seconds as batch 1", seconds=one.seconds)
     add("batch 100, as many updates as batch 1", updates=one.updates)
     show(
-        f"\n   10 epochs of batch 100 are quick because they are {hundred.updates} updates, and "
-        f"{one.updates:,}\n   of batch 1. The loss is taken on the validation rows after training."
+        f"\n   10 epochs with batch 100 are quick because they make {hundred.updates} updates, not "
+        f"{one.updates:,}\n   as with batch 1. The loss is that of the validation rows at the end."
     )
     return runs
 

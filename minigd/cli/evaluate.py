@@ -27,15 +27,15 @@ def evaluate(
     Parameters
     ----------
     model : path
-        What `minigd train` wrote.
+        A file that `minigd train` wrote.
     data : path, or a list of them
         A table with the columns of the training by name, including the target.
     target : str, optional
         The target column in this table, if its name differs from that in the training.
     metrics : sequence of str, optional
-        By default those of the training. For two classes, precision, recall, F1 and average
+        By default the metrics of the training. For two classes, precision, recall, F1 and average
         precision are computed for the class used in the training, or otherwise for the class with
-        fewer rows here. It is printed on stderr.
+        fewer rows here. This class is printed on stderr.
     **reading
         As in `minigd.cli.predict.predict`.
 

@@ -15,14 +15,14 @@ def export(model: str | os.PathLike[str], onnx: str | os.PathLike[str]) -> str:
     Parameters
     ----------
     model : path
-        What `minigd train` wrote, or a network that `Sequential.save` wrote.
+        A file that `minigd train` or `Sequential.save` wrote.
     onnx : path
         Written completely or not at all.
 
     Raises
     ------
     DataError
-        If a column is hashed, or holds dates in a notation that ONNX has no operators for.
+        If a column is hashed, or holds dates in a format that ONNX has no operators for.
     CheckpointError, OSError, ImportError
         If the file is not a model, or can't be written, or onnx is missing.
 

@@ -54,7 +54,7 @@ class Split(NamedTuple):
         if self.group is not None and self.time is not None:
             raise DataError("rows are held out by --group or by --time, not by both: give one")
         if self.group is not None:
-            log(f"column {self.group!r} is left out: its rows are held out together")
+            log(f"column {self.group!r} is left out: rows with the same value stay together")
             return {"group": table.column(self.group)}
         if self.time is not None:
             return {"time": times_of(table, self.time, dates.get(self.time))}
@@ -95,7 +95,7 @@ def split_for_validation(source: Source, seed: int = 0, **by: Any) -> tuple[Sour
     if different * ALIKE < len(some):
         why = "" if {"group", "time"} & by.keys() else ": equal rows stay on one side"
         log(
-            f"of {len(some):,} rows held out only {different:,} differ{why}, so the rows held out "
+            f"only {different:,} of {len(some):,} rows held out differ{why}, so the rows held out "
             "are unlike the rest, and their scores are unreliable; evaluate on a separate file"
         )
     return part, held_out
@@ -181,7 +181,7 @@ def choose_measures(
     metrics: Sequence[str] | None,
     class_weight: ClassWeights | None,
 ) -> Measures:
-    """Return the measures of the training on a part, and print the share of a rare class.
+    """Return the measures for training on a part, and print the share of a rare class.
 
     `names` are those of the classes; None if the target is a number.
     """
@@ -197,7 +197,7 @@ def weights_of(given: ClassWeights | None, classes: Classes | None) -> ByNumber 
         return None
     if classes is None:
         raise DataError(
-            "class weights are for classes, and the target is a number: leave out --class-weight, "
+            "class weights are for classes, but the target is a number: leave out --class-weight, "
             "or pass --task classification"
         )
     if given == "balanced":
@@ -205,7 +205,7 @@ def weights_of(given: ClassWeights | None, classes: Classes | None) -> ByNumber 
     for label in given:
         if find_label(label, classes.names) is None:
             raise DataError(
-                f"--class-weight names {label!r}, and the classes are "
+                f"--class-weight names {label!r}, but the classes are "
                 f"{', '.join(map(repr, classes.names))}{did_you_mean(label, classes.names)}"
             )
     table = check_class_weight(given, classes.names, by_number=False)

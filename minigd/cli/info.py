@@ -98,7 +98,7 @@ def details(path: str | os.PathLike[str]) -> dict[str, Any]:
         ``layers``, ``parameters``, ``dtype``; for a file of `minigd train` also ``task``,
         ``target``, ``columns``, ``levels`` and ``classes``; and the ``history``, by epoch.
     """
-    info(path)  # refuses a file that holds no model
+    info(path)  # refuses a file without a model
     description, arrays = read(path)
     model = restore(description, arrays)
     table = description.get("table")

@@ -138,7 +138,7 @@ def _run(arguments: list[str], table: Any = None) -> int:
                 raise
             _print_error(message_of(error))
             log(shlex.join(["minigd", *words]))
-            # Of several processes, all others have ended by now.
+            # If there are several processes, all others have ended by now.
             if "--guess" not in arguments or processes().size > 1:
                 return 1
             return _run(words, options["data"])
@@ -200,7 +200,7 @@ def _add_train(commands: Any) -> None:
     add("--out", metavar="FILE", default="model.npz", help="(default: %(default)s)")
     group = command.add_argument_group(
         "what is held out and measured",
-        "a fifth of each class, of all groups of rows by --group A, or the last by --time A; "
+        "a fifth of each class; --group A holds out whole groups, --time A the latest rows; "
         "--metrics f1,roc_auc; --class-weight balanced or no=1,yes=9; --seed N; --resume after "
         "Ctrl-C; --json for programs",
     )
@@ -321,7 +321,7 @@ def _add_plot(commands: Any) -> None:
         run=_plot,
     )
     add = command.add_argument
-    add("model", metavar="MODEL", help="what minigd train wrote")
+    add("model", metavar="MODEL", help="a file that minigd train wrote")
     add("data", metavar="DATA", nargs="*", help="as for predict")
     add("--out", metavar="FILE", required=True, help="a picture: .png, .svg, .pdf")
     add("--target", metavar="NAME", help="the target column, if its name differs here")
@@ -346,7 +346,7 @@ def _add_export(commands: Any) -> None:
         example="minigd export homes.npz --onnx homes.onnx",
         run=_export,
     )
-    command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
+    command.add_argument("model", metavar="MODEL", help="a file that minigd train wrote")
     command.add_argument("--onnx", metavar="FILE", required=True, help="the file to write")
 
 

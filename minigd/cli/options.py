@@ -28,8 +28,8 @@ def add_columns(command: argparse.ArgumentParser) -> None:
         "what columns become",
         "--exclude A,B; --missing mean, median, flag, drop, or A=0,B=mean; --categories A,B of "
         "numbers; "
-        "--min-count N rows of a level; --hashed A=32; --log A,B for heavy tails; "
-        "--dates A=%d/%m/%Y; --guess runs a proposal",
+        "--min-count N rows per level; --hashed A=32; --log A,B for heavy tails; "
+        "--dates A=%d/%m/%Y; --guess runs proposals",
     )
     add = group.add_argument
     add("--exclude", type=values.names, action="extend", help=argparse.SUPPRESS)
@@ -44,7 +44,7 @@ def add_columns(command: argparse.ArgumentParser) -> None:
 
 def add_model_and_data(command: argparse.ArgumentParser) -> None:
     """Add the options of a model, of its rows, and of how these are written."""
-    command.add_argument("model", metavar="MODEL", help="what minigd train wrote")
+    command.add_argument("model", metavar="MODEL", help="a file that minigd train wrote")
     command.add_argument("data", metavar="DATA", nargs="+",
         help="CSV, Parquet or .npy files, a folder of them, or -")  # fmt: skip
     add_reading(command)

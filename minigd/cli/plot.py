@@ -32,7 +32,7 @@ def plot(
     Parameters
     ----------
     model : path
-        What `minigd train` wrote; without a table also the checkpoint of a run.
+        A file that `minigd train` wrote; without a table also the checkpoint of a run.
     out : path
         A picture, in the format of its ending; written completely or not at all.
     data : path, or a list of them, optional
@@ -80,7 +80,7 @@ def read_history(model: str | os.PathLike[str]) -> History:
         history = History(check_columns(columns or {}))
     if not history.epochs:
         raise CheckpointError(
-            f"{os.fspath(model)!r} holds no training history: `minigd train` writes one, and so "
+            f"{os.fspath(model)!r} has no training history: `minigd train` writes one, and so "
             "does Trainer.save"
         )
     return history

@@ -41,7 +41,7 @@ def predict(
     Parameters
     ----------
     model : path
-        What `minigd train` wrote.
+        A file that `minigd train` wrote.
     data : path, or a list of them
         A CSV, Parquet or ``.npy`` file with the columns of the training by name, in any order;
         other columns are ignored.

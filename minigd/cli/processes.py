@@ -11,7 +11,7 @@ from minigd.progress import log
 from minigd.training.processes import Together
 
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""What launchers call the number of processes: MPICH and its kin, Open MPI, and Slurm's srun."""
+"""Variables for the number of processes: of MPICH and its relatives, Open MPI, Slurm's srun."""
 
 
 @functools.cache
@@ -24,7 +24,7 @@ def processes() -> Communicator:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         reason = "is not installed" if isinstance(error, ImportError) else "finds no MPI library"
-        log(f"mpi4py {reason}: each process works by itself (`pip install mpi4py`)")
+        log(f"mpi4py {reason}: each process works alone (`pip install mpi4py`)")
         return ALONE
     return connect(MPI.COMM_WORLD)
 
@@ -38,13 +38,13 @@ def is_for_another(arguments: Sequence[str]) -> bool:
 
 
 def together(communicator: Communicator) -> contextlib.AbstractContextManager[None]:
-    """Return what ends all processes where one of them fails in it."""
+    """Return a context that ends all processes if one of them fails in it."""
     return Together(communicator) if communicator.size > 1 else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def first_alone_prints(communicator: Communicator) -> Iterator[None]:
-    """Print nothing in other processes than the first."""
+    """Print only in the first process."""
     with contextlib.ExitStack() as stack:
         if communicator.rank:
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -55,9 +55,9 @@ def first_alone_prints(communicator: Communicator) -> Iterator[None]:
 
 @contextlib.contextmanager
 def first_goes_ahead(communicator: Communicator) -> Iterator[bool]:
-    """Let the first process do what is inside before all others do; tell each whether it is first.
+    """Let the first process run the block before all others; tell each whether it is the first.
 
-    What the first one writes, the others find.
+    The others find what the first one has written.
     """
     if communicator.rank:
         communicator.wait()

@@ -94,7 +94,7 @@ class Report(NamedTuple):
     def _lines(self) -> list[str]:
         lines = [f"held out: {_figures(self.scores['network'])}"]
         if self.rows["scored"] < self.rows["held_out"]:
-            lines[0] += f"  (on {self.rows['scored']:,} rows of these)"
+            lines[0] += f"  (on {self.rows['scored']:,} of these rows)"
         if "linear" in self.scores:
             lines.append(f"a linear model: {_figures(self.scores['linear'])}")
         if "constant" in self.scores:
@@ -136,7 +136,7 @@ def _figures(scores: Mapping[str, float]) -> str:
 
 
 class Comparison:
-    """A model that was trained on some batches, next to simpler ones.
+    """Compares a trained model with simpler ones on the held-out rows.
 
     Parameters
     ----------

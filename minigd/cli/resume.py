@@ -23,7 +23,7 @@ _SAME = "give the same options as before, or start again without --resume"
 
 
 def check_checkpoint(checkpoint: str) -> None:
-    """Refuse to resume from a checkpoint that is not there.
+    """Refuse to resume from a checkpoint that does not exist.
 
     >>> check_checkpoint("/no/such/model.npz.checkpoint")
     Traceback (most recent call last):

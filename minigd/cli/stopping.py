@@ -35,9 +35,9 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, checkpoint: str, updates: int, held: int | None, number: int) -> None:
         made = f"interrupted after {counted(updates, 'update')}"
         if held == updates:
-            super().__init__(f"{made}, which {checkpoint} holds")
+            super().__init__(f"{made}, all saved in {checkpoint}")
         elif held is not None:
-            super().__init__(f"{made}, of which {checkpoint} holds the first {held:,}")
+            super().__init__(f"{made}, of which the first {held:,} are saved in {checkpoint}")
         else:
             super().__init__(f"{made}, which are lost: {checkpoint} could not be written")
         self.resumable, self.code = held is not None, 128 + number
@@ -52,7 +52,7 @@ class Stop(Handler):
     Attributes
     ----------
     number : int or None
-        The signal that came.
+        The signal that was received.
     """
 
     def __init__(self) -> None:
@@ -65,6 +65,6 @@ class Stop(Handler):
         self.number = number
 
     def __call__(self, event: Event) -> None:
-        """Stop if a signal came."""
+        """Stop if a signal was received."""
         if self.number is not None:
             event.trainer.stop()

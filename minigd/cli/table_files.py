@@ -30,7 +30,7 @@ class TableFiles:
         if len(kinds) > 1:
             one, other = list(kinds.values())[-2:]
             raise DataError(
-                f"{other} and {one} are of different kinds, and a table has one: name the files of "
+                f"{other} and {one} are of different kinds, but a table has one: name the files of "
                 f"one kind, such as {os.path.join(os.path.dirname(one), '*' + ending_of(one))!r}"
             )
         if "npy" in kinds and len(files) > 1:
@@ -143,7 +143,7 @@ def given_table(
         yield data
         return
     if len(data) > 1:
-        raise DataError("standard input, -, is a table of its own: leave out the other files")
+        raise DataError("standard input, -, is a whole table: leave out the other files")
     source: Any = getattr(sys.stdin, "buffer", None)
     if source is None:
         raise OSError("standard input is closed: pipe a table into it, or name a file")

@@ -46,7 +46,7 @@ class Reading(NamedTuple):
     header : bool, default True
         Whether a CSV has a header; otherwise the columns are named 1, 2, ….
     separator : str, default ","
-        One character, or "blanks" for runs of them.
+        One character, or "blanks" for runs of blanks and tabs.
     na : tuple of str
         Texts that mean a missing value.
     skip_lines : int, default 0
@@ -147,7 +147,7 @@ def open_table(
     named = target if beside is None else name_of(beside)
     if named is not None and named in exclude:
         raise DataError(
-            f"the target {named!r} is among the columns to leave out: take it out of --exclude, or "
+            f"the target {named!r} is among the columns to leave out: remove it from --exclude, or "
             "name another target"
         )
     chosen: dict[str, Any] = {"schema": schema}
@@ -207,7 +207,7 @@ class _Pieces:
         names = [str(i) for i in range(width)] if columns is None else list(columns)
         if len(names) != width:
             raise ShapeError(
-                f"{path} has {counted(width, 'column')}, and "
+                f"{path} has {counted(width, 'column')}, but "
                 f"{counted(len(names), 'name')} {'was' if len(names) == 1 else 'were'} given"
             )
         self.source, self.names, self.beside = source, names, beside

@@ -1,7 +1,7 @@
 """`minigd train`: from a table to a model file, in batches, with a part of the rows held out.
 
-Rows stay on the disk. A file without random access, and a CSV of which that saves much, is written
-once as `.npy` files beside the model, which are removed after training.
+Rows stay on the disk. A file without random access is first written as `.npy` files next to the
+model, and so is a large CSV. These files are removed after training.
 """
 
 import contextlib
@@ -69,8 +69,8 @@ PATIENCE = 0.25
 """Training stops after this share of the epochs without a lower validation loss."""
 L2 = 0.001
 KEPT_FROM, TARGET_BYTES = 64 << 20, 8
-"""Rows are in memory where they take fewer bytes as numbers, and those of a CSV in a folder where
-they take more; and the bytes of one target."""
+"""Rows that take fewer bytes as numbers than this are kept in memory; a larger CSV is kept in a
+folder. The second number is the bytes of one target."""
 CHECKPOINT_SECONDS = 30
 
 
@@ -99,7 +99,7 @@ def train(
 ) -> TableModel:
     """Train a network on a table, and write it to a file.
 
-    A fifth of the rows is held out, of each class alike, by a hash of their content. Training stops
+    A fifth of the rows, and of each class, is held out by a hash of their content. Training stops
     when the loss on them has not improved for a quarter of the epochs, and the best parameters
     are kept. Ctrl-C, SIGTERM or SIGHUP ends it after the current update, and leaves a checkpoint. A
     model that can't be written where it should be is written to the system's temporary folder.
@@ -122,27 +122,27 @@ def train(
     split : Split, optional
         Hold out whole groups of rows, or the last ones in time.
     metrics : sequence of str, optional
-        By default R², MAE and RMSE, or accuracy, and where a class is rare ROC AUC, average
-        precision and F1 of it, too.
+        By default R², MAE and RMSE for a number, and accuracy for classes. If a class is rare, also
+        its ROC AUC, average precision and F1.
     class_weight : dict of str to float, or "balanced", optional
         How much each class counts in the training, and in the choice of the best epoch.
     hidden : sequence of int, default (100, 100)
         Widths of the hidden layers; none for a linear model.
     batch_size : int, default 100
     epochs : int, optional
-        The most passes over the rows; the learning rate falls to 0 over them. By default 60, and
-        for a small table up to 1,000, so that there are 6,000 updates.
+        The most passes over the rows; the learning rate falls to 0 over them. By default 60, or for
+        a small table as many as make 6,000 updates, but at most 1,000.
     learning_rate : float, default 0.002
-        Adam's, at the start.
+        The initial one, of Adam.
     backend : {"numpy", "cupy"} or Backend, default "numpy"
     seed : int, default 0
         Decides the part held out, the first weights and the order of the rows.
     resume : bool, default False
-        Go on from the checkpoint of a run with the same arguments that was interrupted.
+        Continue from the checkpoint of an interrupted run with the same arguments.
     progress : bool, default True
         Show the progress on stderr.
     report : callable, optional
-        Is called with a `Report` once the model is written, which takes a short while to make.
+        Called with a `Report` after the model is written. Making it takes a short while.
     comm : mpi4py.MPI.Intracomm or Communicator, optional
         The processes that train together, as for `minigd.Trainer`. The first one writes the model
         and the report.
@@ -154,7 +154,7 @@ def train(
     Raises
     ------
     DataError, CheckpointError, DivergenceError, BackendError, OSError
-        If the table, the checkpoint, the backend or the file does not do.
+        If the table, the checkpoint, the backend or the file can't be used.
     BlockingIOError
         If another run is going to write the same file.
     Interrupted
@@ -242,7 +242,7 @@ def _fit(
             callbacks=[stop, stopping, saving],
             progress=progress,
         )
-    # A signal may have come to one process alone.
+    # A signal may have reached only one process.
     number = max(trainer.communicator.gather(stop.number or 0))
     if number and not stopping.stopped and trainer.epoch < epochs:
         held = _count_held(saving, resumed)
@@ -253,9 +253,9 @@ def _fit(
 
 @contextlib.contextmanager
 def _claimed(out: str, checkpoint: str, rows: str, resume: bool) -> Iterator[None]:
-    """Keep other runs from writing there; remove what killed ones left half written.
+    """Keep other runs from writing there; remove half-written files of killed runs.
 
-    What an interrupted one left is refused or reported.
+    The checkpoint of an interrupted run is resumed or reported.
     """
     with locked(out):
         for path in (out, checkpoint, rows):
@@ -268,7 +268,7 @@ def _claimed(out: str, checkpoint: str, rows: str, resume: bool) -> Iterator[Non
 
 
 def _count_held(saving: Checkpoint, resumed: bool) -> int | None:
-    """Return how many updates of this run its checkpoint holds; None if it is not there, or old."""
+    """Return the number of updates in the checkpoint of this run; None if it has none."""
     ours = resumed or saving.saved_updates is not None
     return count_updates(saving.path) if ours else None
 
@@ -298,11 +298,11 @@ def _save(trained: TableModel, out: str, saving: Checkpoint, resumed: bool) -> N
 def _at_random(
     table: Table, folder: str, checkpoint: str, resume: bool, first: bool
 ) -> Iterator[Source]:
-    """Yield the rows so that they can be shuffled, if need be from a folder that is removed after.
+    """Yield rows that can be shuffled, if necessary from a folder that is removed afterwards.
 
-    A run that is interrupted and can be resumed leaves the folder, so that --resume finds it. A
-    folder that is not of minigd is left alone. Of several processes, the first one writes and
-    removes it.
+    A run that is interrupted and can be resumed keeps the folder for --resume. A folder that minigd
+    did not write is left alone. If there are several processes, the first one writes and removes
+    it.
     """
     source = _kept(table, folder, resume or not first)
     if source is table or not first:
@@ -322,9 +322,9 @@ def _at_random(
 
 
 def _kept(table: Table, folder: str, resume: bool) -> Source:
-    """Return the rows in memory, from a folder, or in place, where the disk has no room.
+    """Return the rows in memory, from a folder, or in place if the disk has no room.
 
-    A run that is resumed reads them where it read them before: its checkpoint tells the two apart.
+    A resumed run reads them from the same place as before, which its checkpoint depends on.
     """
     if not table.random_access:
         log(f"the rows are kept in {folder} while they are needed, to shuffle them")

@@ -42,14 +42,14 @@ from minigd.training.history import History, check_columns
 from minigd.training.model_files import restore
 from minigd.types import Array
 
-# Of how a table is written; lines at the top are one file's own. Those that came later are written
-# where they are not as usual, so that versions before them read other files.
+# Saved fields of how a table is written; lines at the top may differ between files. Later fields
+# are saved only if they are not the default, so older versions can read all other files.
 _HABITS = ("columns", "separator", "na", "keep_default_na")
 _LATER = ("header", "decimal", "thousands", "encoding", "comment", "strip")
 
 
 class TableModel:
-    """A model that knows its table: it takes raw rows, and predicts in the target's terms.
+    """A model that knows its table: it takes raw rows, and predicts in units of the target.
 
     ``minigd train`` writes it to a file, and `load_table` reads it. In Python, make it from a
     trained model and the schema of its source, ``TableModel(model, source.schema)``.
@@ -116,7 +116,7 @@ class TableModel:
 
     @property
     def classes(self) -> list[Any] | None:
-        """The classes in the order of the probabilities, as the target has them."""
+        """The classes in the order of the probabilities, as in the target."""
         classes = self.schema.classes
         return classes and [int(c) if self.schema.integer else c for c in classes]
 
@@ -132,7 +132,7 @@ class TableModel:
         """Return the prediction for each row: a number in the units of the target, or a class.
 
         Columns are found by name, and others are ignored. A missing number is treated as in the
-        training, and a category that the model does not know counts as ``other``.
+        training, and a category that the model does not know is read as ``other``.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class TableModel:
         TypeError
             If the model predicts numbers.
         DataError
-            As `predict`.
+            As for `predict`.
 
         Examples
         --------
@@ -229,7 +229,7 @@ class TableModel:
         RuntimeError
             If the model was never trained, and thus has no loss.
         DataError
-            As `predict`.
+            As for `predict`.
 
         Examples
         --------
@@ -277,7 +277,7 @@ class TableModel:
         Raises
         ------
         DataError
-            As `predict`.
+            As for `predict`.
 
         Examples
         --------
@@ -294,7 +294,7 @@ class TableModel:
                 return self._open_file(table_files(data), schema, target, reading)
             if reading:
                 raise TypeError(
-                    f"{next(iter(reading))} says how a file is written, and the rows are in memory "
+                    f"{next(iter(reading))} says how a file is written, but the rows are in memory "
                     "already: leave it out"
                 )
             values = None if isinstance(target, bool | str) else target
@@ -333,7 +333,7 @@ class TableModel:
         target: Any,
         reading: Mapping[str, Any],
     ) -> Table:
-        """Return the rows of a file that is written like the training file, but for `reading`."""
+        """Return the rows of a file written like the training file, except for `reading`."""
         if not isinstance(target, str | bool):
             raise TypeError(f"target must be the name of a column of {data}, not {shown(target)}")
         beside = target if isinstance(target, str) and target.endswith(".npy") else None
@@ -487,17 +487,17 @@ def _misfit(model: Sequential, schema: Schema) -> str | None:
     classes = len(schema.classes or [])
     last = model.layers[-1]
     if len(schema.names) != model.n_in:
-        return f"there are {len(schema.names)} columns of x, and the model has {model.n_in} inputs"
+        return f"there are {len(schema.names)} columns of x, but the model has {model.n_in} inputs"
     if len(schema.targets) != 1:
         return f"a table's model has one target, not {len(schema.targets)}"
     if schema.classes is not None and classes < 2:
-        return "classes are two or more"
+        return "there must be two or more classes"
     if model.n_out not in ({1, 2} if classes == 2 else {classes or 1}):
         what = f"there are {classes} classes" if classes else "the target is a number"
-        return f"{what}, and the model has {model.n_out} outputs"
+        return f"{what}, but the model has {model.n_out} outputs"
     logits = model.loss is not None and model.loss.from_logits
     if classes and not isinstance(last, Sigmoid | Softmax) and not logits:
-        return "the target is classes, and the model ends in neither Sigmoid nor Softmax"
+        return "the target has classes, but the model ends in neither Sigmoid nor Softmax"
     return None
 
 

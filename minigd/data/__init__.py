@@ -1,5 +1,5 @@
 """Rows from any source, cut into batches; row weights; prefetching.
 
-It may import `storage` and `backends`, and what those may; it knows nothing of layers.
+It may import `storage`, `backends` and what they may import; it knows nothing about layers.
 Start with `batches.py`, then `sources/base.py`.
 """

@@ -1,6 +1,6 @@
 """Batches: which rows make up each update.
 
-2300 rows in batches of 500 are five updates, the last of 300 rows; shuffling permutes an index.
+2300 rows in batches of 500 give five updates, the last from 300 rows. Shuffling permutes an index.
 """
 
 import copy
@@ -34,7 +34,7 @@ from minigd.progress import with_progress
 from minigd.storage.describe import describe
 from minigd.types import Array
 
-# The first word of a seed sequence names what is drawn. Weights and orders thus never coincide.
+# The first word of a seed sequence names what is drawn: weights and orders get different numbers.
 _ORDER = 2
 
 # At most this many batches are prepared ahead: each costs memory.
@@ -124,7 +124,7 @@ class Batch(tuple[Array, ...]):
     weight : Array, shape (n,), or None
         float64, on the host.
     rows : slice or array of int
-        Their numbers in the source.
+        Row numbers in the source.
     whole : slice or array of int
         The row numbers of the whole batch; the same as `rows` unless the batch is cut into parts.
 
@@ -203,20 +203,20 @@ class Batches:
         training and evaluation, whatever numbers it holds. A loop that you write yourself must
         leave out such rows, and batches that hold no other rows.
     class_weight : dict from class to float, or "balanced", optional
-        How much the rows of each class count. A class that is not named counts 1. A named class
+        How much the rows of each class count; 1 for a class that is not named. A named class
         that does not occur causes a warning. A class is named by its label, of any type: 1, 1.0 and
         "1" are the same. If a source has names for classes, use the name, or the number if no name
         is a number. ``"balanced"`` makes all classes count the same; for a stream this takes one
         pass over it. The weight of a class multiplies the row's own weight.
     schema : Schema, optional
-        What the columns of a frame become, from a model that was trained on a table. Without it, a
-        frame that holds text gets a new schema from `FrameSource`.
+        What the columns of a frame become, from a model trained on a table. Without it, a
+        frame with text gets a new schema from `FrameSource`.
 
     Attributes
     ----------
     batch_size : int or None
-        With a schedule, the size of the first epoch, as for `sizes`, `dropped` and the length;
-        ``at(epoch)`` has those of another epoch.
+        With a schedule, the size in the first epoch. `sizes`, `dropped` and the length describe
+        that epoch too; ``at(epoch)`` returns the batches of another one.
     growth : Schedule or None
         The schedule of the batch size, if it changes.
     sizes : list of int
@@ -235,7 +235,7 @@ class Batches:
     Notes
     -----
     Batches of an array in order are views of it. Shuffled batches are new copies of their rows, so
-    a batch that you keep is never overwritten. Whatever the memory layout of an array, only those
+    a batch that you keep is never overwritten. For any memory layout of an array, only those
     rows are copied. If the numbers of a row are far apart in memory, as in a pandas frame and in an
     array in Fortran order, gathering a batch takes about four times as long. A trainer that
     shuffles such rows copies them once at the start of `fit`, row by row.
@@ -277,7 +277,7 @@ class Batches:
         self.buffer = None if buffer is None else check_integer("buffer", buffer)
         self.prefetch = min(check_integer("prefetch", prefetch, 0), _MOST_AHEAD)
         self._class_weight: dict[int, float] = {}
-        self._unseen: set[int] = set()  # classes with a weight that no row had so far
+        self._unseen: set[int] = set()  # classes with a weight and no row so far
         if not isinstance(x, Source):
             if class_weight is not None:
                 sample_weight = self._of_arrays(x, y, sample_weight, class_weight)
@@ -357,7 +357,7 @@ class Batches:
         self._unseen.clear()
 
     def _labels(self, y: Array, weights: Array | None) -> Array:
-        """Return the class of each row; any class if the row's weight is 0 already."""
+        """Return the class of each row; for a row of weight 0, any class."""
         rows = counting_rows(weights)
         if rows is None or len(rows) == len(y):
             return labels(y)
@@ -547,7 +547,7 @@ class Batches:
             if len(batch[0]) == size:
                 yield batch
             elif self._unseen:
-                self.weight(batch.rows, batch.y)  # a class of these rows occurs all the same
+                self.weight(batch.rows, batch.y)  # the classes of dropped rows occur too
 
     def _in_order(self, start: int, workspace: Workspace | None) -> Epoch:
         source, size = self.source, self._size()
@@ -591,7 +591,7 @@ class Batches:
         return {**self.settings(), "data": self.source.fingerprint()}
 
     def settings(self) -> dict[str, Any]:
-        """Return how rows are cut and weighed: `state_dict` without what the rows are."""
+        """Return how rows are cut and weighed: `state_dict` without the fingerprint of the data."""
         return {
             "batch_size": self.batch_size if self.growth is None else describe(self.growth),
             "shuffle": self.shuffle,

@@ -1,4 +1,4 @@
-"""Decides when two class labels are the same, as 1, 1.0 and "1" in dicts, files and arrays are.
+"""Decides when two class labels are the same, such as 1, 1.0 and "1" in dicts, files and arrays.
 
 This one rule serves `class_weight`, `classes`, and the cells of a file.
 """
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-_WRITTEN = (str, str.lower, str.upper)  # how a truth value is
+_WRITTEN = (str, str.lower, str.upper)  # the spellings of a boolean
 # How a whole number is written as an int and as a float: no plus, zero or blank before it. Python
-# makes no int of a text of thousands of digits, and no dtype holds one of 40.
+# refuses to read an int of thousands of digits, and no dtype holds one of 40 digits.
 _WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,39})(\.0+)?")
 
 
@@ -26,7 +26,7 @@ def label_key(label: Any) -> Any:
     if isinstance(label, str):
         written = _WHOLE.fullmatch(label)
         return str(label) if written is None else int(written[1])
-    # NumPy's truth value is not among the numbers.
+    # NumPy's bool is not registered as an Integral.
     whole = "bool" in type(label).__name__ or isinstance(label, Integral)
     if whole or (isinstance(label, Real) and float(label).is_integer()):
         return int(label)
@@ -60,7 +60,7 @@ def same_label(one: Any, other: Any) -> bool:
 
 
 def find_label(label: Any, labels: Sequence[Any]) -> int | None:
-    """Return the place of a label among others, or None; an identical label is preferred.
+    """Return the index of a label in a list, or None; an identical label is preferred.
 
     >>> find_label(2.0, ["1", "2"]), find_label("1.0", ["1", "1.0"]), find_label("3", [1, 2])
     (1, 1, None)

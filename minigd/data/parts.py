@@ -31,11 +31,11 @@ class BatchPart(Batch):
 
     _whole: Rows
     checksum: int = 0
-    """Of the whole batch, where it was read whole; the processes may have read other rows."""
+    """Of the whole batch, if it was read whole: other processes may have read other rows."""
 
     @classmethod
     def of(cls, x: Array, y: Array | None, rows: Rows, own: slice) -> "BatchPart":
-        """Return the part at these places of a batch whose rows have these numbers."""
+        """Return the part `own` of a batch whose rows have these numbers."""
         where = rows[own] if not isinstance(rows, slice) else _within(rows, own)
         part = cls(x, y, where)
         part._whole = rows

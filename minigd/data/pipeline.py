@@ -90,7 +90,7 @@ def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
     [1, 2, 3]
     """
     ready: queue.SimpleQueue[tuple[Any, BaseException | None, bool]] = queue.SimpleQueue()
-    # A token for each item that may wait; a queue of C is handed over faster than a semaphore.
+    # A token for each item that may wait. A queue written in C is faster than a semaphore.
     places: queue.SimpleQueue[None] = queue.SimpleQueue()
     for _ in range(ahead):
         places.put(None)

@@ -33,7 +33,7 @@ def check_weights(weight: Any, rows: int | None) -> Array:
     weight : array-like, shape (rows,)
         At least 0 and finite, and not all 0.
     rows : int or None
-        How many there must be; None if unknown.
+        The required number of weights; None if unknown.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def counting_rows(weight: Array | None) -> Array | None:
 
 
 def take_rows(array: Any, rows: Array | None) -> Any:
-    """Return some rows of an array, fresh and on its backend, or of a slice of row numbers.
+    """Return a copy of some rows of an array, on its backend, or some of a slice of row numbers.
 
     None means all rows. An array that is None stays None.
 
@@ -98,7 +98,7 @@ def take_rows(array: Any, rows: Array | None) -> Any:
 
 
 def drop_zero_weights(weight: Array | None, *arrays: Any) -> tuple[Any, ...]:
-    """Return the weights that are not 0, and of each array the rows that have them.
+    """Return the weights that are not 0, and the same rows of each array.
 
     If all rows count, the arrays themselves are returned.
 
@@ -137,8 +137,8 @@ def row_scale(weight: Array | None) -> Array | None:
 class Weighed(NamedTuple):
     """The rows that count in some batches, one batch after the other."""
 
-    kept: Array  # their numbers
-    starts: Array  # where among them each batch begins, and where the last one ends
+    kept: Array  # numbers of these rows
+    starts: Array  # where in `kept` each batch begins, and where the last one ends
     weight: Array
     scale: Array  # n w_i / Σ w, each in its batch
     totals: Array  # Σ w of each batch
@@ -185,19 +185,19 @@ def labels(y: Array, what: str = "class_weight") -> Array:
     Raises
     ------
     DataError
-        If y holds no classes.
+        If y does not hold classes.
     """
     y = numbers(backend_of(y).to_numpy(y), "y")
     if y.ndim == 2 and y.shape[1] > 1:
         if ((y != 0) & (y != 1)).any() or (y.sum(axis=1) != 1).any():
-            raise DataError(f"{what} is for classes, and the rows of y are not one-hot")
+            raise DataError(f"{what} is for classes, but the rows of y are not one-hot")
         return y.argmax(axis=1)
     column = y.reshape(-1)
     with np.errstate(invalid="ignore"):
         classes = column.astype("int64")
     if (classes != column).any():
         wrong = column[np.argmax(classes != column)]
-        raise DataError(f"{what} is for classes, which are integers, and y holds {wrong}")
+        raise DataError(f"{what} is for classes, which are integers, but y holds {wrong}")
     return classes
 
 
@@ -267,7 +267,7 @@ def _number_of(label: Any, labels: Sequence[Any] | None, by_number: bool) -> int
 
 
 def warn_of_unknown(unknown: Collection[Any], labels: Sequence[Any] | None = None) -> None:
-    """Warn of classes that have a weight but no rows."""
+    """Warn about classes that have a weight but no rows."""
     if unknown:
         some = [] if labels is None else [*map(repr, labels[:10]), *["…"] * (len(labels) > 10)]
         known = f"; the classes are {', '.join(some)}" if some else ""

@@ -1,5 +1,5 @@
-"""Several processes that train as one: what they tell each other, over MPI.
+"""Several processes that train as one, and their messages over MPI.
 
-It may import `backends` and what all folders may, and nothing above.
+It may import `backends` and what all folders may, but nothing above.
 Start reading in `communicator.py`; `mpi.py` is the one for real processes.
 """

@@ -1,4 +1,4 @@
-"""What several processes that train as one tell each other; one process is the trivial case.
+"""Messages between processes that train as one; a single process is the trivial case.
 
 Sums are taken in the order of the ranks, so the same number of processes gives the same bits,
 and all processes get them.
@@ -13,31 +13,31 @@ import numpy as np
 from minigd.types import Array
 
 SMALL = 65_536
-"""Bytes of all processes together up to which each gets everything and adds it up itself."""
+"""Up to this many bytes in all, each process receives everything and adds it up itself."""
 
 
 class Ended(SystemExit):
-    """Another process has failed: it says why, and this one ends quietly, with code 1."""
+    """Another process has failed and prints the reason; this one ends quietly, with code 1."""
 
     def __init__(self) -> None:
         super().__init__(1)
 
 
 class Lost(RuntimeError):
-    """A process does not answer; the first one of the others says so."""
+    """A process does not answer; the first one of the others reports it."""
 
 
 class Communicator:
-    """The processes of a run; a subclass brings bytes from one to the others.
+    """The processes of a run; a subclass carries bytes between them.
 
     Attributes
     ----------
     rank, size : int
-        The number of this process, from 0, and how many there are.
+        The number of this process, from 0, and the number of processes.
     signal : int
         The signal that this process has received and not yet acted on, or 0.
     received : int
-        The one that any process had received at the last `mean` or `any`, or 0.
+        The signal that any process had received at the last `mean` or `any`, or 0.
     """
 
     rank: int = 0
@@ -45,49 +45,49 @@ class Communicator:
     signal: int = 0
     received: int = 0
     said: BaseException | None = None
-    """The error of this process that `end` has last left to be raised."""
+    """The last error of this process that `end` let it raise."""
 
     _now: float = 0.0
 
-    # What a subclass brings ------------------------------------------------------------------
+    # What a subclass defines -----------------------------------------------------------------
 
     def gather(self, value: Any) -> list[Any]:
-        """Return what each process gives, in the order of ranks, to all of them."""
+        """Return the values of all processes, in the order of ranks, in each of them."""
         raise NotImplementedError(f"{type(self).__name__} must define gather(value)")
 
     def gather_rows(self, row: Array) -> Array:
-        """Return the rows of all processes, alike in length and dtype, as shape (size, length)."""
+        """Return the rows of all processes, of one length and dtype, as shape (size, length)."""
         raise NotImplementedError(f"{type(self).__name__} must define gather_rows(row)")
 
     def swap(self, blocks: Array) -> Array:
-        """Return row `rank` of what each process gives, of shape (size, length)."""
+        """Return row `rank` of the blocks of each process, as shape (size, length)."""
         raise NotImplementedError(f"{type(self).__name__} must define swap(blocks)")
 
     def exchange(self, words: str | None) -> dict[int, str | None]:
-        """Tell all others that the run fails, and why if it is known; return what each one says.
+        """Tell all others that the run fails, and why if it is known; return their answers.
 
-        That is nothing, None or empty, where it has no error of its own. Whoever does not answer
-        within some seconds is missing there.
+        The answer of a process without an error is None or empty. A process that does not answer
+        within some seconds is missing in the result.
         """
         raise NotImplementedError(f"{type(self).__name__} must define exchange(words)")
 
     def renew(self) -> None:
-        """Begin a new run, whatever has become of the one before."""
+        """Begin a new run, whatever happened in the previous one."""
 
-    # What follows from it --------------------------------------------------------------------
+    # What this class adds --------------------------------------------------------------------
 
     def sum(self, vector: Array) -> None:
-        """Put the sum over the processes in the place of each entry.
+        """Replace each entry by its sum over the processes.
 
         Parameters
         ----------
         vector : Array, shape (length,)
-            On the host, and as long in every process.
+            On the host, and of the same length in every process.
         """
         self._add(vector, np.zeros(0), lambda notes: np.ones(self.size))
 
     def mean(self, vector: Array, notes: Sequence[float]) -> Array:
-        """Put the weighted mean over the processes in the place of each entry.
+        """Replace each entry by its weighted mean over the processes.
 
         ::
 
@@ -98,9 +98,9 @@ class Communicator:
         Parameters
         ----------
         vector : Array, shape (length,)
-            On the host, and as long in every process.
+            On the host, and of the same length in every process.
         notes : sequence of float
-            The weight n_k, and what else goes along, in the same message.
+            The weight n_k, and other numbers to send in the same message.
 
         Returns
         -------
@@ -117,7 +117,7 @@ class Communicator:
         return self._now
 
     def start_clock(self) -> None:
-        """Set the clock to what rank 0's shows now."""
+        """Set the clock to the time of rank 0 now."""
         self._now = float(self.gather_rows(np.array([time.perf_counter()]))[0, 0])
 
     def wait(self) -> None:
@@ -125,7 +125,7 @@ class Communicator:
         self.gather_rows(np.zeros(1))
 
     def any(self, value: bool) -> bool:
-        """Tell whether it is true in any process, and note what signal one has received."""
+        """Tell whether the value is true in any process; record the signal that one received."""
         found = self.gather_rows(np.array([value, self.signal])).max(axis=0)
         self.received = int(found[1])
         return bool(found[0])
@@ -144,7 +144,7 @@ class Communicator:
         return all_notes
 
     def end(self, error: BaseException) -> None:
-        """Return in the process that is to raise its error; end quietly in all others.
+        """Return in the process that must raise its error; end quietly in all others.
 
         That is the first rank with an error. The text of its error then
         names the rank, unless all ranks have the same error.
@@ -168,7 +168,7 @@ class Communicator:
 
 
 class Alone(Communicator):
-    """The communicator of one process, which has nobody to tell anything."""
+    """The communicator of one process, which sends no messages."""
 
     def gather(self, value: Any) -> list[Any]:
         """Return the value, in a list.
@@ -206,7 +206,7 @@ def _behind(head: Array, vector: Array, size: int) -> Array:
 
 
 def _in_order(parts: Array, shares: Array) -> Array:
-    """Return Σ_k share_k part_k, one after the other, in their place; one of share 0 is ignored."""
+    """Return Σ_k share_k part_k, one after another, in their place; share 0 is ignored."""
     terms = [
         np.multiply(part, parts.dtype.type(share), out=part)
         for part, share in zip(parts, shares, strict=True)
@@ -219,7 +219,7 @@ def _in_order(parts: Array, shares: Array) -> Array:
 
 
 def name_rank(error: BaseException, rank: int, size: int) -> None:
-    """Let an error's text say which process it is from.
+    """Add the rank of the process to an error's text.
 
     >>> error = ValueError("row 3 is empty")
     >>> name_rank(error, 1, 4); str(error)

@@ -1,7 +1,7 @@
 """Processes that MPI has started, over mpi4py.
 
-Nothing waits without a limit: each request is asked again and again whether it is done, and
-meanwhile whether another process has failed.
+Nothing waits without a limit: each request is tested again and again until it is done, and between
+the tests a failure of another process is noticed.
 """
 
 import atexit
@@ -21,28 +21,28 @@ from minigd.errors import check_number, shown
 from minigd.types import Array
 
 LIMIT = "MINIGD_TIME_LIMIT"
-"""The variable of the environment that holds the seconds after which a process counts as lost."""
+"""The environment variable with the seconds after which a process counts as lost."""
 
 SECONDS = 300.0
-"""What it is by default."""
+"""Its default."""
 
 PATIENCE = 5.0
-"""Seconds in which each process is to answer that it knows of a failure."""
+"""Seconds within which each process must answer that it knows of a failure."""
 
 FAILED = 31_417
-"""The tag of messages that say that a process fails; no program has another use for it."""
+"""The tag of messages about a process that fails; it has no other use."""
 
 UP = ""
 """What a process says whose time is up, and that has no error of its own."""
 
 GRACE = 0.05
-"""Seconds for which a request may still become done after a process has failed."""
+"""Seconds that a request may still take after a process has failed."""
 
 EAGER = 200
-"""How often a request is asked without a pause."""
+"""How often a request is tested without a pause."""
 
 PAUSE = 1e-4
-"""Seconds between two questions after that."""
+"""Seconds between two tests after that."""
 
 _known: dict[int, "Mpi"] = {}
 
@@ -73,7 +73,7 @@ def connect(comm: Any) -> Communicator:
         )
     if comm.Get_size() == 1:
         return ALONE
-    # A duplicate for each would be one too many soon.
+    # MPI allows a limited number of duplicates: there is one for all runs.
     handle = comm.py2f()
     if handle not in _known:
         _known[handle] = made = Mpi(comm, mpi)
@@ -114,16 +114,16 @@ class Mpi(Communicator):
         self._told: list[Any] = []
 
     def renew(self) -> None:
-        """Begin a new run: after a failure, messages may be under way that nobody waits for."""
+        """Begin a new run: after a failure, messages may be in transit that nobody waits for."""
         self._limit, self.signal, self.received = time_limit(), 0, 0
         if self._comm is None:
             comm, request = self._given.Idup()
-            self._comm = self._given  # by which a failure is told meanwhile
+            self._comm = self._given  # for reporting a failure meanwhile
             self._wait(request)
             self._comm = comm
 
     def gather(self, value: Any) -> list[Any]:
-        """Return what each process gives, in the order of ranks, to all of them."""
+        """Return the values of all processes, in the order of ranks, in each of them."""
         dumped = np.frombuffer(self._mpi.pickle.dumps(value), "uint8")
         lengths = self.gather_rows(np.array([len(dumped)]))[:, 0]
         row = np.zeros(int(lengths.max()), "uint8")
@@ -148,7 +148,7 @@ class Mpi(Communicator):
             self._limit = limit
 
     def swap(self, blocks: Array) -> Array:
-        """Return row `rank` of what each process gives."""
+        """Return row `rank` of the blocks of each process."""
         own = np.ascontiguousarray(blocks)
         rows = np.empty_like(own)
         self._wait(self._comm.Ialltoall(own.view("uint8"), rows.view("uint8")))
@@ -165,7 +165,7 @@ class Mpi(Communicator):
             if asked == EAGER:
                 end = time.monotonic() + self._limit
             if self._comm.Iprobe(self._mpi.ANY_SOURCE, FAILED):
-                # One that has gone on may have failed since, and this is done in a moment.
+                # A process that went on may have failed later; this request is done in a moment.
                 told = min(told, time.monotonic())
                 if time.monotonic() > told + GRACE:
                     raise Ended
@@ -174,7 +174,7 @@ class Mpi(Communicator):
             time.sleep(PAUSE)
 
     def _report_lost(self) -> None:
-        """Find out who does not answer; the first one whose time is up says so, and others end."""
+        """Find out who does not answer; the first one whose time is up reports it, others end."""
         said = {**self.exchange(UP), self.rank: UP}
         missing = [rank for rank in range(self.size) if rank not in said]
         waited = [rank for rank in sorted(said) if said[rank] == UP]
@@ -183,7 +183,7 @@ class Mpi(Communicator):
         raise Lost(_not_answering(missing, self.size, self._limit))
 
     def exchange(self, words: str | None) -> dict[int, str | None]:
-        """Tell all others that the run fails; return what each one says within some seconds."""
+        """Tell all others that the run fails; return their answers within some seconds."""
         comm, self._comm = self._comm, None
         if comm is None:
             return {}
@@ -198,13 +198,13 @@ class Mpi(Communicator):
             else:
                 time.sleep(PAUSE)
         if len(said) < len(others) and not self._lost:
-            # Ending in order would wait for those that are lost.
+            # An orderly end would wait for those that are lost.
             self._lost = True
             atexit.register(self._abort, comm)
         return said
 
     def _abort(self, comm: Any) -> None:
-        """End all processes, once the one that says why has done so."""
+        """End all processes, after one of them has printed the reason."""
         if self.said is None:
             time.sleep(PATIENCE)
         comm.Abort(1)
@@ -213,8 +213,8 @@ class Mpi(Communicator):
 def _not_answering(missing: list[int], size: int, seconds: float) -> str:
     if not missing:
         return (
-            f"no process went on for {seconds:g} s, though all of them are there: call fit, save "
-            "and whatever else takes all processes alike in each of them"
+            f"no process made progress for {seconds:g} s, but all of them answer: call fit, save "
+            "and whatever else needs all processes in each of them"
         )
     who = " and ".join(map(str, missing))
     return (

@@ -1,6 +1,6 @@
 """The coefficients of a linear model, in the units of the data.
 
-What Standardize and Rescale do to a linear model is undone on paper, in its weights.
+The weights are converted by formula, so that Standardize and Rescale are no longer needed.
 """
 
 from typing import Any

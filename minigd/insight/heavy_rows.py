@@ -1,4 +1,4 @@
-"""Which rows of the data carry most of the gradient, by their line where they come from a file.
+"""Which rows of the data carry most of the gradient, by their line if they come from a file.
 
 A corrupt row, or a wrong label, pulls at the parameters harder than the rows around it.
 """
@@ -25,8 +25,8 @@ class HeavyRow(NamedTuple):
 class HeavyRows:
     """A callback that finds the rows with the largest gradients, over the last whole epoch.
 
-    Give it to ``fit(per_example=True, callbacks=[...])``. Printing it says which rows they are. It
-    holds 16 bytes per row; on a GPU it makes the host wait at each batch.
+    Give it to ``fit(per_example=True, callbacks=[...])``. Printing it names the rows. It
+    keeps 16 bytes per row; on a GPU it makes the host wait at each batch.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class HeavyRows:
     half : int
         The fewest rows that carry half of the gradient: half of the sum of all norms.
     total : int
-        How many rows the epoch had.
+        The number of rows of the epoch.
 
     Examples
     --------
@@ -66,9 +66,9 @@ class HeavyRows:
         self.half = self.total = 0
 
     def __call__(self, event: Event) -> None:
-        """Take the norms of a batch, or sum an epoch up."""
+        """Record the norms of a batch, or sum up an epoch."""
         if event.name == "start":
-            # An epoch that was begun before is not seen whole, and is left out.
+            # An epoch that was begun before is incomplete here, and is left out.
             self._rows, self._norms, self._whole = [], [], event.trainer.batch == 0
         elif event.rows is not None and event.x is not None:
             if event.norms is None:
@@ -86,7 +86,7 @@ class HeavyRows:
 
     def _sum_up(self, event: Event) -> None:
         rows, norms = np.concatenate(self._rows), np.concatenate(self._norms)
-        # A norm beyond the dtype is the largest of all.
+        # A norm too large for the dtype counts as the largest of all.
         norms = np.nan_to_num(norms, posinf=1e300)
         order = np.argsort(-norms, kind="stable")
         carried = np.cumsum(norms[order])
@@ -102,7 +102,7 @@ class HeavyRows:
 
     def __str__(self) -> str:
         if not self.rows:
-            return "no epoch was completed yet"
+            return "no epoch has been completed yet"
         if self.half == 0:
             return f"none of the {self.total:,} rows has a nonzero gradient"
         named = [f"{row.place} ({100 * row.share:.2g} %)" for row in self.rows]

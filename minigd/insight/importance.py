@@ -1,7 +1,7 @@
 """How much each column of a table matters to a model: the loss without it.
 
-The values of a column are put in another order, so it no longer says anything about its row, and
-keeps its distribution.
+The values of a column are shuffled. The column then says nothing about a row, but keeps its
+distribution.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +13,10 @@ from minigd.training.trainer import Trainer
 from minigd.types import Array
 
 WORK = 4e9
-"""Multiplications at most, about: rows by columns by parameters."""
+"""The most multiplications, about: rows times columns times parameters."""
 
 FEWEST_ROWS, MOST_ROWS = 200, 2000
-"""Of more rows some are taken, evenly; of more columns than the work allows, the heaviest."""
+"""More rows are sampled evenly. If there are too many columns, the heaviest are used."""
 
 
 def permutation_importance(
@@ -27,26 +27,26 @@ def permutation_importance(
     seed: int = 0,
     going_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, float]:
-    r"""Return by how much the loss rises where a column is shuffled, in falling order.
+    r"""Return by how much the loss rises if a column is shuffled, in descending order.
 
         importance_c = ℓ(x with the values of c in another order, y) − ℓ(x, y)
 
-    The work is bounded: rows are taken evenly, and where there are very many columns, only those
+    The work is bounded: rows are sampled evenly, and if there are very many columns, only those
     with the largest weights in the first Dense layer are shuffled.
 
     Parameters
     ----------
     trainer : Trainer
-        Of the model in question; nothing is trained.
+        Its model is measured; nothing is trained.
     x : Array, shape (n, width)
     y : Array, shape (n,) or (n, K)
         Rows that the model was not trained on.
     columns : dict of str to sequence of int
         For each column of the table the columns of x that it became, which are shuffled together.
     seed : int, default 0
-        Decides the orders.
+        The seed of the shuffles.
     going_on : callable, optional
-        Is asked before each column whether to go on.
+        Called before each column; the work ends if it returns False.
 
     Returns
     -------

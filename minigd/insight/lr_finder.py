@@ -1,7 +1,7 @@
 """The learning-rate finder: one short run with a growing rate, on a copy of the model.
 
 The loss falls, falls fastest, and blows up; a good rate lies well below the last. Batches differ,
-so that each one's loss is compared with that of the untrained model on the same rows.
+so the loss of each is compared with that of the untrained model on the same rows.
 """
 
 import math
@@ -22,19 +22,19 @@ from minigd.progress import warn, with_progress
 from minigd.training.trainer import Trainer
 
 SKIPPED = 10
-"""Steps at the start that suggest nothing: their smoothed loss is a mean of few batches."""
+"""The first steps, which do not count: their smoothed loss is a mean of few batches."""
 
 FALLEN = 0.99
-"""The share of the first loss below which it has fallen, and does not just vary."""
+"""A loss below this share of the first one has fallen, and does not just vary."""
 
 FALL = 0.8
-"""The part of the whole fall that a rate must have brought to be one of those that work."""
+"""A rate works if the loss has made this part of its whole fall by then."""
 
 TINY = float(np.finfo("float64").tiny)
 
 
 class RateCurve(NamedTuple):
-    """How the loss went while the learning rate grew.
+    """The loss while the learning rate grew.
 
     Attributes
     ----------
@@ -44,8 +44,8 @@ class RateCurve(NamedTuple):
         The batch's loss before it, smoothed over some ten updates.
     suggestion : float or None
         A tenth of the rate at which the loss had made four fifths of its fall, within the rates
-        that were tried: the loss as a share of what the untrained model has on the same batches,
-        both smoothed. The first steps do not count. None where the loss did not fall.
+        that were tried. The loss is taken as a share of the untrained model's on the same batches,
+        both smoothed. The first steps do not count. None if the loss did not fall.
     """
 
     rates: list[float]
@@ -107,7 +107,7 @@ def find_learning_rate(
     At update i of N the rate is lowest · (highest / lowest)^(i / (N − 1)). The run ends early when
     the smoothed loss, as a share of the untrained model's on the same batches, is above four times
     its lowest. The model, the updater and the batches given stay as they are, to the bit: a copy of
-    the model is trained, with a copy of the updater. BLAS has the threads of a `fit`.
+    the model is trained, with a copy of the updater. BLAS has as many threads as in `fit`.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def find_learning_rate(
     lowest, highest : float, defaults 1e-7 and 10
         The first rate and the last.
     updates : int, default 100
-        How many are made, from the first epochs of the batches.
+        The number of updates, on the first epochs of the batches.
     optimizer : str or Updater, optional
         Another name for `updater`.
     **options
@@ -130,14 +130,14 @@ def find_learning_rate(
     Returns
     -------
     RateCurve
-        With a warning, and no suggestion, where no rate made the loss fall.
+        If no rate made the loss fall, it has no suggestion, and there is a warning.
 
     Raises
     ------
     ValueError
         If a number is out of range.
     DataError
-        If columns come by name and are not those that the model was trained on.
+        If columns have names other than those that the model was trained on.
     DivergenceError
         If the loss is not finite at the lowest rate.
 
@@ -162,7 +162,7 @@ def find_learning_rate(
     twin = type(given)(**given.config())
     twin.schedule, twin.learning_rate = None, lowest
     trainer = Trainer(model.copy(), loss, twin, **options)
-    # A model that stays as it is, on the same rows and with the same draws of Dropout.
+    # The untrained model gets the same rows and draws the same masks of Dropout.
     still = Trainer(model.copy(), loss, SGD(0.0))
     rates: list[float] = []
     losses: list[float] = []
@@ -188,9 +188,9 @@ def find_learning_rate(
                 break
             mean, first = 0.9 * mean + 0.1 * value, 0.9 * first + 0.1 * before
             rates.append(rate)
-            # The running mean starts at 0, for which Adam's correction makes up here too.
+            # The running mean starts at 0; a correction as in Adam makes up for that.
             losses.append(mean / (1 - 0.9 ** (i + 1)))
-            # A share that is also one where a user's loss is below 0.
+            # This also works as a share if a user's loss is below 0.
             shares.append(1 + (mean - first) / max(abs(first), TINY))
             if shares[-1] > min(shares) + 3 * abs(min(shares)):
                 break
@@ -200,9 +200,9 @@ def find_learning_rate(
 
 
 def _suggest(rates: list[float], shares: list[float], updates: int) -> float | None:
-    """Return a tenth of the first rate of a small share of the first loss; None if all are large.
+    """Return a tenth of the first rate with a small share of the first loss, None if there is none.
 
-    The smallest share itself is often one of batches that happen to be easy.
+    The smallest share itself often comes from batches that happen to be easy.
     """
     skipped = min(SKIPPED, updates // 5)
     counted = np.array(shares[skipped:])

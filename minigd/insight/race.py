@@ -1,6 +1,6 @@
 """Batch sizes against the clock: loss by second, with a learning rate tuned for each of them.
 
-With batches of 1 an epoch is a hundred times the updates that it is with batches of 100.
+With batches of 1, an epoch has a hundred times as many updates as with batches of 100.
 """
 
 import contextlib
@@ -40,13 +40,13 @@ RATES = tuple(10.0 ** (k / 2) for k in range(-8, 2))
 """Learning rates that are tried: two per decade, from 0.0001 to about 3."""
 
 AXES = {"seconds": "seconds of training", "rows": "rows seen", "updates": "updates"}
-"""What a loss is drawn against, and how long it took to the target is counted in."""
+"""Units in which a race is drawn, and in which the way to the target is counted."""
 
 clock = time.perf_counter
 
 
 class Curve(NamedTuple):
-    """One run: where it paused after so many seconds of training.
+    """One run: its loss at several moments.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Curve(NamedTuple):
     def reached(self, target: float, what: str = "seconds") -> float:
         """Return the seconds from which on the loss stays at or below a target.
 
-        Between the last point above it and the next one the loss is taken as a line.
+        Between the last point above it and the next one, the loss is interpolated linearly.
 
         Parameters
         ----------
@@ -112,14 +112,14 @@ class Race:
     curves : sequence of Curve
     target : float, optional
     constant : float, default infinity
-        The lowest loss that a prediction has which is the same for all rows.
+        The lowest loss of a prediction that is the same for all rows.
 
     Attributes
     ----------
     curves : list of Curve
     target : float
-        The loss that the table is about: by default the lowest at which all runs ended, those of
-        sizes left out of which a run ended no lower than a constant prediction.
+        The loss that the table is about. By default it is the lowest that all runs reached by their
+        end, ignoring sizes of which any run ended no lower than a constant prediction.
     constant : float
     learned : bool
         Whether any size ended below the loss of a constant prediction, with all its seeds.
@@ -240,9 +240,9 @@ class Race:
         Raises
         ------
         ValueError
-            If `against` is none of the three.
+            If `against` is another word.
         ImportError
-            If Matplotlib is missing; it says what to install.
+            If Matplotlib is missing. The message says what to install.
         """
         if against not in AXES:
             raise ValueError(f"against must be 'seconds', 'rows' or 'updates', not {against!r}")
@@ -282,7 +282,7 @@ def race(
 
     Each batch size first chooses its learning rate: all rates get an equal part of the same time,
     and the lowest loss wins. Then it trains once from each seed, the sizes taking turns. The clock
-    stands still while the loss is evaluated.
+    stops while the loss is evaluated.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def race(
     batch_sizes : iterable of int or None
         None takes all rows as one batch.
     loss : str or Loss, optional
-        By default what the last layer asks for: a cross-entropy after Sigmoid or Softmax, otherwise
+        By default what fits the last layer: a cross-entropy after Sigmoid or Softmax, otherwise
         the mean squared error.
     updater : str or callable, default "adam"
         A name, or a function of the learning rate.
@@ -304,17 +304,17 @@ def race(
         Seconds for all rates of a batch size together; as many as `seconds` by default.
     rates : iterable of float, default two per decade from 0.0001 to 3
     seeds : int, default 5
-        How many runs of each.
+        The number of runs of each batch size.
     points : int, default 40
         How often the loss is evaluated in a run, at times in a geometric sequence.
     target : float, optional
-        The loss that the table is about; by default the lowest at which all of them end, those left
-        out that end no lower than a constant prediction. One that a constant prediction has is
-        warned about.
+        The loss that the table is about. By default it is the lowest that all runs reach by their
+        end, ignoring sizes that end no lower than a constant prediction. A target that a constant
+        prediction reaches causes a warning.
     validation_data : (X, y), Batches or source, optional
         The rows that are evaluated; those of the training by default.
     progress : bool, default False
-        Print on stderr how long it will take, and how far it is.
+        Print on stderr how long it will take, and its progress.
     optimizer : str or callable, optional
         Another name for `updater`.
 
@@ -387,7 +387,7 @@ def race(
 
 
 class _Runner:
-    """Trains one model for some seconds at a time, by a clock that stands still in between."""
+    """Trains one model for some seconds at a time, by a clock that stops in between."""
 
     def __init__(
         self,
@@ -406,13 +406,13 @@ class _Runner:
         if isinstance(updater, Updater):
             raise TypeError(
                 f"each rate needs its own updater: pass updater=lambda rate: "
-                f"gd.{type(updater).__name__}(rate) in place of {updater!r}"
+                f"gd.{type(updater).__name__}(rate) instead of {updater!r}"
             )
         self.updater: Callable[[float], Updater] = (
             updater if callable(updater) else find_by_name("updater", updater, UPDATERS)
         )
         self.bar = RowProgress("race")
-        self.total_seconds: float | None = None  # of all runs, where progress is shown
+        self.total_seconds: float | None = None  # of all runs, if progress is shown
         self._spent = 0.0
 
     def model(self, seed: int) -> Sequential:
@@ -449,8 +449,8 @@ class _Runner:
         seconds: float,
         points: int | None = None,
     ) -> Curve:
-        """Train for some seconds, and return how the loss went."""
-        # The tuning's seed is not one of the race's.
+        """Train for some seconds, and return the loss over time."""
+        # The seed of the tuning differs from those of the race.
         seed_of_all = seed + 1
         model = self.model(seed_of_all)
         trainer = Trainer(model, self._loss(model), self.updater(rate))
@@ -477,7 +477,7 @@ class _Runner:
             rows += len(event.x)
             if clock() - started - paused < times[0]:
                 return
-            # What a GPU was given is part of the training, and is waited for on the clock.
+            # Work queued on a GPU is part of the training: the clock waits for it.
             model.backend.synchronize()
             now = clock()
             spent = now - started - paused
@@ -499,8 +499,8 @@ class _Runner:
     def constant(self) -> float:
         """Return the lowest loss of predictions that are the same for all rows, or near it.
 
-        That is their mean, under a cross-entropy and a squared error; the median may be better
-        under others.
+        It predicts the mean for a cross-entropy and a squared error; the median may be better for
+        other losses.
         """
         model = self.model(0)
         objective = Objective(model, self._loss(model))
@@ -535,7 +535,7 @@ def _separated(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def _outputs(loss: Loss, target: Array) -> Array:
-    """Return the outputs that stand for a mean or median target, finite ones for 0 and 1."""
+    """Return the outputs that predict a mean or median target, finite ones for 0 and 1."""
     if isinstance(loss, Poisson):
         return np.log(np.maximum(target, 1e-15))
     if not loss.from_logits or isinstance(loss, Hinge):

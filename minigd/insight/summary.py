@@ -1,4 +1,4 @@
-"""The layers of a model, as a table, and how much memory its training takes."""
+"""The layers of a model as a table, and the memory that its training takes."""
 
 import dis
 import math
@@ -23,7 +23,7 @@ class Summary(str):
 
 
 def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
-    """Return the table of `Sequential.summary`, and print it where the caller leaves it lying."""
+    """Return the table of `Sequential.summary`, and print it if the caller does not use it."""
     summary = _table(model, batch_size, updater)
     # Above this function are `on_demand.call`, `Sequential.summary` and its caller.
     if _is_statement(sys._getframe(3)):
@@ -32,9 +32,9 @@ def summarize(model: Any, batch_size: int, updater: str | Updater) -> Summary:
 
 
 def _is_statement(frame: FrameType) -> bool:
-    """Tell whether the current call is a statement by itself, whose value is not used.
+    """Tell whether the current call is a statement whose value is not used.
 
-    A session shows such a value itself, and is compiled to do so.
+    An interactive session shows such a value itself, because it is compiled to do so.
     """
     after = (op for op in dis.get_instructions(frame.f_code) if op.offset > frame.f_lasti)
     return next(after).opname == "POP_TOP"
@@ -65,7 +65,7 @@ def _table(model: Any, batch_size: int, updater: str | Updater) -> Summary:
         rows.append(("snapshot of what updates change", "", "", f"{snapshot:,} bytes"))
     rows.append((f"work arrays, n = {batch_size:,}", "", "", f"{work:,} bytes"))
     # The loss works with about three arrays of the outputs' shape at once; on a GPU those are among
-    # the work arrays, and targets have that shape where they are not classes.
+    # the work arrays, and targets have that shape if they are not classes.
     classes = isinstance(model.layers[-1], Softmax)
     arrays = 3 if model.backend.reads_are_free else 0 if classes else 1
     batch = batch_size * (model.n_in + arrays * model.n_out) * model.dtype.itemsize

@@ -80,7 +80,7 @@ def export_onnx(
     TypeError
         If a layer is not from minigd, because its ONNX operators are unknown.
     DataError
-        If a column is hashed, or holds dates in a notation that ONNX has no operators for.
+        If a column is hashed, or holds dates in a format that ONNX has no operators for.
     RuntimeError
         If a Standardize or Rescale was not adapted.
     ShapeError
@@ -159,7 +159,7 @@ def _metadata(
             raise TypeError(f"{what} must be a list, [{values!r}], not one text")
         if len(values) != expected[what]:
             raise ShapeError(
-                f"there are {len(values)} {what}, and the model has {expected[what]} "
+                f"there are {len(values)} {what}, but the model has {expected[what]} "
                 f"{'columns of x' if what == 'names' else 'classes'}"
             )
         metadata[what] = json.dumps(np.asarray(values).tolist(), ensure_ascii=False)
@@ -167,7 +167,7 @@ def _metadata(
 
 
 def _chain(graph: Graph, layers: Sequence[Layer], x: str) -> str:
-    """Add layers one after the other, and return the name of the last output."""
+    """Add layers one after another, and return the name of the last output."""
     for layer in layers:
         graph.part = layer.name
         x = _WRITERS[type(layer)](graph, layer, x)

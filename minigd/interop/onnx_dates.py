@@ -1,6 +1,6 @@
 """Dates written as text, as ONNX operators: from a text to year, weekday, hour and days.
 
-A text is cut at each mark of the notation that is not a digit, and the pieces are whole numbers.
+A text is cut at each mark of the format that is not a digit, and the pieces are whole numbers.
 """
 
 import calendar
@@ -18,19 +18,19 @@ from minigd.interop.onnx_graph import Graph
 _WIDTHS = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2, "%M": 2, "%S": 2}
 _NAMES = ("%b", "%B")
 _LOWEST = {"%Y": 1900, "%m": 1, "%d": 1, "%H": 0, "%M": 0, "%S": 0}
-"""The default for parts of a date that its notation lacks, as in `datetime.strptime`."""
+"""The default for parts of a date that its format lacks, as in `datetime.strptime`."""
 _LIMITS = {"%m": (1, 12), "%d": (1, 31), "%H": (0, 23), "%M": (0, 59), "%S": (0, 59)}
 
 
 class _Piece(NamedTuple):
-    """A piece of a notation: its directives, and the mark after it, "" for the last."""
+    """A piece of a format: its directives, and the mark after it, "" for the last."""
 
     directives: list[str]
     mark: str
 
 
 def read_notation(feature: str, format: str) -> list[_Piece]:
-    """Return the pieces of a notation, and refuse a notation that ONNX has no operators for.
+    """Return the pieces of a format, and refuse a format that ONNX has no operators for.
 
     >>> read_notation("sold", "%Y%m%dT%H:%M")
     [_Piece(directives=['%Y', '%m', '%d'], mark='T'), _Piece(directives=['%H'], mark=':'), \
@@ -46,7 +46,7 @@ _Piece(directives=['%M'], mark='')]
     )
     if not (whole and known and ends == [False] * (len(pieces) - 1) + [True]):
         raise DataError(
-            f"column {feature!r} holds dates in the notation {format!r}, which ONNX has no "
+            f"column {feature!r} holds dates in the format {format!r}, which ONNX has no "
             "operators to read: write them as 2014-05-31 or 2014-05-31 18:00:00 before training, "
             "or leave the column out"
         )
@@ -131,7 +131,7 @@ def _century(graph: Graph, year: str) -> str:
 
 
 def _days(graph: Graph, y: str, m: str, d: str) -> str:
-    """Add the days since 1970, of years that begin in March, so that a leap day is the last."""
+    """Add the days since 1970; years begin in March here, which makes a leap day the last day."""
     early = graph.cast(graph.add("Less", m, graph.constant("march", 3, np.int64)), np.int64)
     y = graph.add("Sub", y, early)
     m = graph.add("Add", _plus(graph, m, -3), _times(graph, early, 12))

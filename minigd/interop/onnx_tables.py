@@ -65,7 +65,7 @@ def check_columns(schema: Schema) -> None:
     for feature in schema.hashed:
         raise DataError(
             f"column {feature!r} is hashed, but ONNX has no operator for the hash: train with "
-            "min_count in place of hashed, `minigd train --min-count 10`, or leave the column out"
+            "min_count instead of hashed, `minigd train --min-count 10`, or leave the column out"
         )
     for feature, date in schema.dates.items():
         read_notation(feature, date.format)
@@ -81,8 +81,8 @@ def _numbers(
 ) -> list[str]:
     """Add what a feature of numbers becomes: its columns of x by name, and whether it is missing.
 
-    `filled` is what stands for a missing number of each column of x where that is a mean or a
-    median, and NaN elsewhere.
+    `filled` has the mean or median that replaces a missing number in each column of x, or NaN if
+    none does.
     """
     policy, parts = policy_of(schema.missing, feature), []
     for name, x in columns.items():
@@ -98,7 +98,7 @@ def _numbers(
 def _signed_log(graph: Graph, x: str) -> str:
     """Add sign(x)·log(1 + |x|).
 
-    With u = 1 + v as it is rounded, log(u)·v / (u − 1) has all digits of log(1 + v) (Goldberg 1991,
+    If u is 1 + v, rounded, then log(u)·v / (u − 1) has all digits of log(1 + v) (Goldberg 1991,
     "What every computer scientist should know about floating-point arithmetic", theorem 4).
     """
     one = graph.constant("one", 1)

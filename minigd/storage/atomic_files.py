@@ -1,4 +1,4 @@
-"""A file, or a folder of files, that replaces an old one of its name completely or not at all.
+"""A file, or a folder of files, that replaces one of the same name completely or not at all.
 
 Everything that minigd writes under a name given by the user goes through this module. After a
 failure, a full disk or a kill at any moment, the old file is still there, and an error names the
@@ -182,7 +182,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     raise kind(f"{given!r} can't be written: {problem}")
 
 
-# Locks, and what kills have left ------------------------------------------------------------------
+# Locks, and leftovers of killed processes ---------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -328,8 +328,8 @@ def _hold(lock: Path) -> int | None:
         if _lock(descriptor) is False:
             os.close(descriptor)
             return None
-        # Between the two lines above, the previous run may have removed it and the next made its
-        # own.
+        # Between the two lines above, the previous run may have removed the file, and the next one
+        # may have made its own.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
                 return descriptor
@@ -369,7 +369,7 @@ def _claim(path: Path) -> Iterator[bool]:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock an open file; False if another one has locked it, None where there are no locks."""
+    """Lock an open file; False if another process has locked it, None if there are no locks."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

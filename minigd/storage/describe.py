@@ -77,7 +77,7 @@ def split_arrays(tree: Any, prefix: str, arrays: dict[str, np.ndarray[Any, np.dt
         parts = {
             name: split_arrays(value, f"{prefix}/{name}", arrays) for name, value in tree.items()
         }
-        # A dict of one thing called "array" is recognized by the list around that thing.
+        # The list shows that a dict with the single key "array" is not a moved array.
         return {"array": [parts["array"]]} if list(parts) == ["array"] else parts
     try:
         json.dumps(tree)
@@ -122,7 +122,7 @@ def describe(thing: Described) -> Description:
     """
     given = thing.config()
     if callable(given.get("function")):
-        # A wrapper of a plain function goes by the function's name.
+        # A wrapper of a plain function has the function's name.
         return {"class": name_of_function(given["function"]), "arguments": {}}
     values = {name: _described(value) for name, value in given.items()}
     for name, value in values.items():
@@ -131,7 +131,7 @@ def describe(thing: Described) -> Description:
         except TypeError:
             kind = type(thing).__name__
             raise TypeError(
-                f"{kind} can't be saved: its argument {name!r} is {value!r}, and a file holds only "
+                f"{kind} can't be saved: its argument {name!r} is {value!r}, but a file holds only "
                 "numbers, strings, None and lists of them"
             ) from None
     frozen = {} if getattr(thing, "trainable", True) else {"trainable": False}

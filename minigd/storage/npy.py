@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 _MAGIC = b"\x93NUMPY"
-_LONGEST = 10_000  # of a header, as NumPy has it
+_LONGEST = 10_000  # bytes of a header, as in NumPy
 _BLANKS = " \t\n"
 _ = f"[{_BLANKS}]*"
 _SIZE = r"(?:0|[1-9]\d{0,17})L?"
@@ -112,7 +112,7 @@ def _dtype_of(text: str) -> np.dtype[Any]:
 def _shape_of(text: str) -> tuple[int, ...]:
     sizes = text.strip("()").replace("L", "").rstrip(", ").split(",")
     shape = tuple(int(size) for size in sizes if text.strip("( ,)"))
-    # NumPy makes no array whose sizes multiply to more, also where another one is 0.
+    # NumPy refuses sizes whose product is larger, even if another size is 0.
     if len(shape) > _MOST_DIMENSIONS or math.prod(max(size, 1) for size in shape) > _MOST:
         raise ValueError(f"its shape is {text:.200}")
     return shape

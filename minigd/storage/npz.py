@@ -88,7 +88,7 @@ def write(path: str | os.PathLike[str], description: Description, arrays: Arrays
         if array.dtype.hasobject or array.dtype.names is not None:
             what = "records" if array.dtype.names else "objects (allow_pickle=False)"
             raise ValueError(
-                f"{name} can't be written: it holds {what}, and a file holds only numbers"
+                f"{name} can't be written: it holds {what}, but a file holds only numbers"
             )
     members[_DESCRIPTION] = np.frombuffer(text.encode(), dtype=np.uint8)
     members[_DIGEST], _ = _digest(members)
@@ -131,7 +131,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Description, Members]:
         raise CheckpointError(f"{name} is not a file that minigd saved")
     if version > VERSION:
         raise CheckpointError(
-            f"{name} has format version {version} and this minigd reads up to {VERSION}: install "
+            f"{name} has format version {version}, but this minigd reads up to {VERSION}: install "
             "a newer minigd"
         )
     if changed:

@@ -1,4 +1,4 @@
-"""Files to read: regular files, and not pipes, devices or folders.
+"""Files to read: regular files, not pipes, devices or folders.
 
 A pipe may never end, and some devices never do.
 """
@@ -73,5 +73,5 @@ def _refuse(name: str, found: os.stat_result, error: type[Exception]) -> None:
     if folder:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
     raise error(
-        f"{name!r} is a pipe or a device, and a table is read more than once: write it to a file"
+        f"{name!r} is a pipe or a device, but a table is read more than once: write it to a file"
     )

@@ -707,7 +707,7 @@ def test_labels_of_two_dtypes_are_told_apart_exactly():
     classifier = gd.MiniBatchClassifier(updater=gd.SGD(10.0)).partial_fit(x, y, classes=classes)
     assert set(classifier.predict(x).tolist()) == {2**53 + 1}
     for unknown in (np.int64(-1), np.int64(2**53 - 1), np.uint64(2**63)):
-        with pytest.raises(ValueError, match=r"y holds .* and the classes are"):
+        with pytest.raises(ValueError, match=r"y holds .* but the classes are"):
             classifier.partial_fit(x, np.resize(unknown, N))
 
 

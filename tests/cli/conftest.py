@@ -1,7 +1,7 @@
-"""Made-up tables of the kinds that other programs write, and models trained on them once.
+"""Made-up tables like those of other programs, and models trained on them once.
 
 Houses are like King County's file: quoted ids, dates, prices in scientific notation. People are
-like Adult: no header, a blank behind each comma, `?` for a missing value.
+like Adult: no header, a blank after each comma, `?` for a missing value.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ PEOPLE = ("age", "work", "hours", "income")
 
 
 def houses(n=400, seed=0):
-    """Return houses whose price follows from area, grade and heating, up to some noise."""
+    """Return houses whose price depends on area, grade and heating, plus some noise."""
     rng = np.random.default_rng(seed)
     area, grade = rng.integers(50, 400, n), rng.integers(3, 12, n)
     heating = rng.choice(["gas", "oil", "none"], n)
@@ -46,7 +46,7 @@ def people(n=600, seed=0, dot=""):
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    """Write what has no name, such as model.npz, where no other test does."""
+    """Write default files, such as model.npz, where no other test does."""
     monkeypatch.chdir(tmp_path)
 
 

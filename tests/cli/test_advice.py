@@ -1,6 +1,6 @@
-"""What a message says to do is done, on the file that caused it, until there is a model.
+"""The advice of each message is followed, on the file that caused it, until there is a model.
 
-No message comes twice, and where no option mends the file the last one says so.
+No message occurs twice. If no option can read the file, the last message says so.
 """
 
 import gzip
@@ -77,28 +77,28 @@ MENDED = {
     "a separator at the end of each line, semicolons": by(";", rows(lambda line: f"{line},7")),
     "two columns of one name": rows(lambda line: f"{line},{line[-1:]}"),
     "two columns of one name, semicolons": by(";", CSV.replace("b", "a", 1)),
-    "a blank line behind the header": CSV.replace("\n", "\n\n", 1),
+    "a blank line after the header": CSV.replace("\n", "\n\n", 1),
     "returns and newlines": CSV.replace("\n", "\r\n"),
     "quotes": FRAME.to_csv(index=False, quoting=1),
     "quotes and semicolons": FRAME.to_csv(index=False, quoting=1, sep=";"),
     "a BOM": "\ufeff" + CSV,
     "a BOM and semicolons": "\ufeff" + by(";"),
 }  # fmt: skip
-# Files that must be edited, and the word that says so.
+# Files that must be edited, and the advice to do so.
 EDITED = {
     "a short row": (CSV.replace("\n", "\n1,2\n", 2), "fix the line"),
     "a long row": (CSV + "1,2,3,4\n", "fix the line"),
-    "a footer": (CSV + "Total 40\n", "fix the line, or take it out of the file"),
-    "a footer below semicolons": (by(";") + "Total 40\n", "fix the line, or take it out"),
-    "a header in the middle": (CSV + CSV, "line 42: the header again; take the line out"),
-    "a header twice": (CSV.replace("y\n", "y\na,b,y\n", 1), "line 2: the header again; take"),
+    "a footer": (CSV + "Total 40\n", "fix the line, or remove it if"),
+    "a footer below semicolons": (by(";") + "Total 40\n", "fix the line, or remove it"),
+    "a header in the middle": (CSV + CSV, "line 42: the header is repeated; remove the line"),
+    "a header twice": (CSV.replace("y\n", "y\na,b,y\n", 1), "line 2: the header is repeated;"),
     "ends of lines that differ": (CSV.replace("\n", "\r", 3), "not in a lone"),
 }
 OPTION = re.compile(r"--[a-z-]+(?:(?:=| )(?:'(?:[^']|'\"'\"')*'|(?!--)[^\s',;][^\s;]*))?")
 
 
 def run(command, *words):
-    """Run a command as the shell does, where warnings are lines."""
+    """Run a command as the shell does, with warnings as lines."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         return main([command, *map(str, words)])
@@ -113,7 +113,7 @@ def train(path, words, capsys):
 
 
 def follow(path, capsys):
-    """Do what is said until there is a model, or nothing more to do; return the last message."""
+    """Follow advice until there is a model, or no more advice; return the last message."""
     words, seen = [], []
     for _ in range(6):
         _, said = train(path, words, capsys)
@@ -135,7 +135,7 @@ def test_what_is_said_in_the_shell_leads_to_a_model(tmp_path, capsys, name, pack
     path.write_bytes(gzip.compress(data) if packed else data)
     words, last = follow(path, capsys)
     assert last == ""
-    # The model reads the file that it was trained on, as it was said to be written.
+    # The model reads its training file with the options of the training.
     reading = words[: words.index("--exclude")] if "--exclude" in words else words
     reading = reading[: reading.index("--target")] if "--target" in reading else reading
     assert run("predict", tmp_path / "m.npz", path, *reading) == 0
@@ -219,7 +219,7 @@ def test_names_of_many_columns_are_not_written_out(tmp_path, capsys):
         assert words in said[-1]
 
 
-# One way of a file at a time ----------------------------------------------------------------------
+# One property of a file at a time -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [("a", "b"), ("a", "b", "c", "y")])
@@ -247,7 +247,7 @@ def test_parquet_and_arrays_are_told_what_they_take(tmp_path, capsys):
 
 
 def test_a_separator_is_not_seen_in_what_cells_hold(tmp_path, capsys):
-    # Two words in each cell, and a slip in the name of the target.
+    # Two words in each cell, and a misspelled target.
     path = tmp_path / "rows.csv"
     words = pd.DataFrame({"who": ["Ann Lee", "Bob Ray"] * 20, "when": ["1 May", "2 May"] * 20})
     pd.concat([FRAME, words], axis=1).to_csv(path, index=False)

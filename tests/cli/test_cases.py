@@ -1,6 +1,6 @@
-"""Small tables of kinds that people meet, in the shell and in Python.
+"""Small tables of kinds that users have, in the shell and in Python.
 
-What is right was worked out by hand. Each kind has a few members: other words, marks, dtypes.
+The right results were worked out by hand. Each kind has a few cases: other words, marks, dtypes.
 """
 
 import io
@@ -59,10 +59,10 @@ def named_rows(separator):
 
 CODES = [f"A/5 {21000 + i}" if i % 4 == 3 else f"{300001 + i}" for i in range(N)]
 
-# What is in the file and its ending; the target; words for the shell; what it ends with: the
-# columns of the model, or what the message says.
+# The content of the file and its ending; the target; words for the shell; the result: the columns
+# of the model, or the message.
 KINDS = {
-    # Truth values beside numbers.
+    # Booleans among numbers.
     "truth values": (FRAME.assign(c=A > 0), "y", "", ["a", "b", "c"]),
     "truth values of pandas": (
         FRAME.assign(c=pd.array(A > 0, "boolean")), "y", "", ["a", "b", "c"],
@@ -72,13 +72,13 @@ KINDS = {
         f"missing: {text}": (with_cell(9, "a", text), "y", "", ["a", "b"])
         for text in ("NAN", "Nan", "-nan")
     },
-    # A text in the target of a row that would be dropped.
+    # A text as the target of a row that would be dropped.
     **{
         f"target {t!r}": (with_cell(9, "y", t).replace(f"{A[9]},", ",", 1), "y", "", f"--na {t}")
         for t in ("unknown", "n.a.")
     },
     "target, as said": (with_cell(9, "y", "unknown"), "y", "--na unknown", ["a", "b"]),
-    # A column without any value, and one that names nothing.
+    # A column without any value, and one without a name.
     "blank column": (FRAME.assign(c="").to_csv(index=False), "y", "", ["a", "b"]),
     "column of NA": (FRAME.assign(c="NA").to_csv(index=False), "y", "", ["a", "b"]),
     "index": (FRAME.set_index(np.arange(N) + 5).to_csv(), "y", "", ["a", "b"]),
@@ -86,13 +86,13 @@ KINDS = {
         FRAME.assign(a=FRAME["a"][A > 0], b=FRAME["b"][A <= 0]).to_csv(index=False),
         *("y", "", ["a", "b"]),
     ),
-    # Lists are named, with what to do.
+    # A column of lists is named, with advice.
     "lists": (FRAME.assign(c=[[1.0, 2.0]] * N), "y", "", "--exclude c"),
     "dicts": (FRAME.assign(c=[{"k": 1.0}] * N), "y", "", "--exclude c"),
     "lists, as said": (FRAME.assign(c=[[1.0, 2.0]] * N), "y", "--exclude c", ["a", "b"]),
-    # The index of a frame that has a name is a column.
+    # A frame's index is a column if it has a name.
     "index as target": (FRAME.set_index("y"), "y", "", ["a", "b"]),
-    # Codes, of which some are numbers.
+    # Codes; some of them are numbers.
     "codes": (FRAME.assign(c=CODES).to_csv(index=False), "y", "", "leave the column out"),
     "codes, as said": (FRAME.assign(c=CODES).to_csv(index=False), "y", "--exclude c", ["a", "b"]),
     # Marks of numbers and of columns.
@@ -199,7 +199,7 @@ def test_a_usual_word_may_be_a_value(tmp_path, capsys, word):
     ]
     assert main([*words, "--no-default-na"]) == 0
     assert word in load_table(tmp_path / "m.npz").schema.levels["country"]
-    # As a class, it leaves with a warning that names the option, or stays.
+    # As a class, it is dropped with a warning that names the option, or it stays.
     target = ["train", str(path), "--target", "country", *words[4:]]
     capsys.readouterr()
     assert main(target) == 0
@@ -228,8 +228,8 @@ def test_in_python_too():
 def test_an_index_that_is_left_out_is_not_said_to_be_learned_from(tmp_path, capsys):
     out = str(tmp_path / "m.npz")
     for start, said in (
-        (5, "and is left out; say so"),
-        (None, "will be learned from; leave it out"),
+        (5, "and is left out; confirm"),
+        (None, "will be used for training; leave it out"),
     ):
         index = RNG.permutation(N) * 3.5 if start is None else np.arange(N) + start
         path = put(tmp_path / "rows.csv", FRAME.set_index(index).to_csv())

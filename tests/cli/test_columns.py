@@ -1,4 +1,4 @@
-"""What the shell says of columns that it can't use works when it is done."""
+"""Following the shell's advice about columns that it can't use works."""
 
 import re
 import shlex
@@ -42,7 +42,7 @@ TABLES = {
 
 
 def trained(path, capsys, *options):
-    """Train as a person would: follow the first remedy of each message. Return the messages."""
+    """Train as a person would: follow the first remedy of each message; return the messages."""
     words = ["train", str(path), "--target", "y", "--epochs", "2", "--hidden", "0"]
     words += ["--out", str(path.parent / "m.npz"), *options]
     messages = []
@@ -137,7 +137,7 @@ def test_what_became_of_rare_texts_is_said(tmp_path, capsys):
     words = ["train", str(path), "--target", "y", "--epochs", "1", "--hidden", "0"]
     assert main([*words, "--out", str(tmp_path / "m.npz")]) == 0
     said = capsys.readouterr().err
-    why = "it has 150 different texts, such as '0 m2', and none in 10 rows"
+    why = "it has 150 different texts, such as '0 m2', none of them in 10 rows or more"
     assert f"column 'area' is left out: {why}\n" in said
     assert "200 values of 'city' are not among its 2 levels, and count as other\n" in said
     assert load_table(tmp_path / "m.npz").schema.features == ["rooms", "city", "day"]

@@ -1,6 +1,6 @@
 """The demonstration keeps what it promises: its figures, its table, its picture.
 
-It is run once, on its embedded default, and looked at from several sides.
+It runs once, with its defaults, and several tests check it.
 """
 
 import itertools

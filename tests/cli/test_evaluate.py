@@ -130,7 +130,7 @@ def test_metrics_are_those_that_are_named(labeled, capsys):
     )
     assert scores["f1"] == pytest.approx(metrics.f1_score(true, found, pos_label="bad"), rel=1e-5)
     assert scores["roc_auc"] == pytest.approx(metrics.roc_auc_score(true == "bad", p), rel=1e-5)
-    # They are of the class that the training measured, where it measured one.
+    # They are for the class that the training measured, if it measured one.
     out, err = evaluated(labeled, capsys, "good", "--metrics", "recall", "--json")
     assert err == "recall is of the class 'good'\n"
     assert json.loads(out)["scores"]["recall"] == pytest.approx(
@@ -173,7 +173,7 @@ def test_a_metric_of_another_task_is_refused_before_the_table_is_read(
         assert err.startswith(f"minigd: {message}")
 
 
-# A target that is none ---------------------------------------------------------------------------
+# A wrong target ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

@@ -1,4 +1,4 @@
-"""`minigd export` writes what ONNX Runtime computes `minigd predict`'s lines from."""
+"""From a file of `minigd export`, ONNX Runtime computes the lines of `minigd predict`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A table of few different rows is told, and one of many is not."""
+"""A table with few different rows causes a warning, and one with many does not."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def test_few_different_rows_are_told(tmp_path, monkeypatch, capsys, command):
     more = ["--epochs", "1"] if command == ["train"] else ["--batch-sizes", "100"]
     assert main([command[0], "table.csv", "--target", "survived", *command[1:], *more]) == 0
     told = " ".join(capsys.readouterr().err.split())
-    assert "rows held out only" in told
+    assert "rows held out differ" in told
     assert "evaluate on a separate file" in told
 
 
@@ -33,4 +33,4 @@ def test_many_different_rows_are_not(capsys, kinds):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3000, 3)) if kinds == 0 else rng.integers(0, kinds, (3000, 2)) * 1.0
     split_for_validation(gd.ArraySource(x, rng.integers(0, 2, 3000)))
-    assert "held out only" not in capsys.readouterr().err
+    assert "held out differ" not in capsys.readouterr().err

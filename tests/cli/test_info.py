@@ -1,4 +1,4 @@
-"""What is in a model's file, in a few lines that fit a screen."""
+"""The content of a model file, in a few lines that fit a screen."""
 
 import minigd as gd
 from minigd.cli.info import info

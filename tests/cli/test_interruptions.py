@@ -17,14 +17,14 @@ from minigd.storage import npz
 from minigd.storage.atomic_files import locked
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent otherwise there")
-# What could not be written is a warning, which the shell prints.
+# A failed write is a warning, which the shell prints.
 pytestmark = pytest.mark.filterwarnings("always:.*could not be written:RuntimeWarning")
 ENDING = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @pytest.fixture(autouse=True)
 def usual_signals():
-    """Let signals end a process, also where the tests run under nohup, which ignores one."""
+    """Let signals end a process, even if the tests run under nohup, which ignores one."""
     before = {
         number: signal.getsignal(number) for number in map(signal.Signals.__getitem__, ENDING)
     }
@@ -53,7 +53,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_code_of_the_shell(
         patch.setattr(signal, "raise_signal", lambda _: [raised(number) for _ in range(times)])
         assert run(folder, "--epochs", "8", "--out", out) == 128 + number
     err = capsys.readouterr().err.splitlines()
-    assert err[-2] == f"minigd: interrupted after 11 updates, which {out}.checkpoint holds"
+    assert err[-2] == f"minigd: interrupted after 11 updates, all saved in {out}.checkpoint"
     assert signal.getsignal(number) is signal.SIG_DFL
     assert main(shlex.split(err[-1].removeprefix("resume with: "))[1:]) == 0
     assert bits(out) == bits(straight)
@@ -89,11 +89,11 @@ def test_a_command_that_is_ended_cleans_up(folder, tmp_path, name):
     assert os.listdir(tmp_path) == []
 
 
-# What a checkpoint holds is read, and never claimed -----------------------------------------------
+# The content of a checkpoint is read, and never assumed -------------------------------------------
 
 
 def fail_from(monkeypatch, first):
-    """Let each save from one of this number on find a full disk."""
+    """Let each save from this number on find a full disk."""
     write, calls = npz.write, []
 
     def full(path, *arguments):
@@ -109,7 +109,7 @@ def fail_from(monkeypatch, first):
 @pytest.mark.parametrize("old", [False, True])
 def test_ctrl_c_without_a_checkpoint_says_so(folder, tmp_path, capsys, monkeypatch, old):
     out = str(tmp_path / "m.npz")
-    if old:  # of a run before, which is not this one
+    if old:  # of an earlier run
         with monkeypatch.context() as patch:
             press_at(patch, "update", 20)
             assert run(folder, "--epochs", "8", "--seed", "1", "--out", out) == 130
@@ -131,11 +131,11 @@ def test_ctrl_c_with_an_older_checkpoint_says_what_it_holds(folder, tmp_path, ca
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         press_at(patch, "update", 10)
-        fail_from(patch, 8)  # seven are written: of six updates, and one of an epoch of four
+        fail_from(patch, 8)  # seven are written: after six updates and one epoch of four
         assert run(folder, "--epochs", "8", "--out", out) == 130
     err = capsys.readouterr().err.splitlines()
     assert err[-2] == (
-        f"minigd: interrupted after 11 updates, of which {out}.checkpoint holds the first 6"
+        f"minigd: interrupted after 11 updates, of which the first 6 are saved in {out}.checkpoint"
     )
     assert main(shlex.split(err[-1].removeprefix("resume with: "))[1:]) == 0
 
@@ -227,7 +227,7 @@ def test_a_full_device_is_named_by_whatever_write_finds_it_full(folder, tmp_path
     assert capsys.readouterr().err == "minigd: /dev/full: No space left on device\n"
 
 
-# Two runs, and what kills leave ------------------------------------------------------------------
+# Two runs, and leftovers of killed runs ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["train", "predict"])
@@ -284,13 +284,13 @@ def test_what_kills_leave_is_listed_and_swept_by_the_next_run(folder, tmp_path, 
             kinds = sorted(line.split("  ")[-1] for line in lines)
             killed = "half written by a process that was killed"
             kept = "the rows of an interrupted run, for --resume"
-            # The lock, which the system has taken away, and rows.
+            # The lock, which the system has removed, and rows.
             assert kinds == [killed, killed if moment == "caching" else kept]
         with locked(out):
             assert main(["info", "--leftovers", str(out)]) == 0
             assert f"{out}.rows  " not in capsys.readouterr().out
 
-    # The next run has the rows in memory or elsewhere, and removes them all the same.
+    # The next run has its rows in memory or elsewhere, but removes these too.
     assert run(folder, "--epochs", "2", "--out", str(out)) == 0
     assert sorted(os.listdir(tmp_path)) == ["houses.csv.gz", "m.npz"]
 

@@ -1,4 +1,4 @@
-"""The command line: help, version, exit codes. What the commands do is tested where they live."""
+"""The command line: help, version, exit codes. Other files test what the commands do."""
 
 import argparse
 import contextlib
@@ -66,7 +66,7 @@ def test_every_option_is_in_the_help(command, capsys):
     assert options - {"-h", "--help"} == {o for o in options if f"{o} " in text}
 
 
-# What is said becomes what is meant ----------------------------------------------------------
+# Options become values -----------------------------------------------------------------------
 
 
 def test_options_become_values(tmp_path):
@@ -162,7 +162,7 @@ def test_an_interrupt_exits_with_130(monkeypatch, capsys):
         (["predict", "none.npz", "none.csv"], "there is no file 'none.npz'"),
         (
             ["train", ".", "--target", "y"],
-            "the folder '.' holds no file that ends in .csv, .tsv, .tab, .data, .dat, .parquet or "
+            "the folder '.' has no file that ends in .csv, .tsv, .tab, .data, .dat, .parquet or "
             ".pq: name its files, or a pattern such as './*.txt'",
         ),
     ],

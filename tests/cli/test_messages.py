@@ -1,4 +1,4 @@
-"""Advice is given in the words of the one who reads it."""
+"""Advice is given in the words of its reader: options for the shell, arguments for Python."""
 
 import argparse
 import re

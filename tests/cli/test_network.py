@@ -1,4 +1,4 @@
-"""The ends of a network follow from the columns, and categories stay 0 and 1."""
+"""The first and last layers of a network depend on the columns, and categories stay 0 and 1."""
 
 import io
 

@@ -1,6 +1,6 @@
-"""Standard output and standard error that can't be written, in processes of their own.
+"""Standard output and standard error that can't be written, in separate processes.
 
-Without news a command does its work; without its results it ends with a code other than 0.
+A command that can't print progress does its work; one that can't print results fails.
 """
 
 import os
@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 
 
 def shell(folder, arguments, redirection, **environment):
-    """Run a command with a redirection; return its own code, and what could be read of it."""
+    """Run a command with a redirection; return its exit code, and its output as far as readable."""
     program = f"{sys.executable} -m minigd {arguments}"
     ran = subprocess.run(
         ["bash", "-c", f"{program} {redirection}; exit ${{PIPESTATUS[0]}}"],
@@ -82,7 +82,7 @@ def test_results_that_nobody_gets_are_a_failure(folder, command, redirection):
     assert out == ""
     lines = err.splitlines()
     if "|" in redirection:
-        # Whoever closed the pipe knows.
+        # The reader that closed the pipe needs no message.
         assert lines == []
     else:
         assert lines[-1].startswith("minigd: standard output: ")

@@ -1,4 +1,4 @@
-"""Where a command can't write, it says so before it reads or trains anything."""
+"""A command that can't write its output says so before it reads or trains anything."""
 
 import os
 import re
@@ -17,7 +17,7 @@ needs_permissions = pytest.mark.skipif(
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Return the paths that the system was asked for permission to write to, and was refused."""
+    """Return the paths for which the system was asked for permission to write, and refused it."""
     paths = []
 
     def access(path, mode):
@@ -110,7 +110,7 @@ def test_what_the_same_command_wrote_is_replaced_and_so_is_nothing(folder, tmp_p
     train = ["train", str(folder / "houses.csv"), "--target", "price", *quick]
     predict = ["predict", str(folder / "houses.npz"), str(folder / "new.csv")]
     for words, name in ((train, "m.npz"), (predict, "p.csv")):
-        (tmp_path / name).touch()  # as mktemp leaves it
+        (tmp_path / name).touch()  # an empty file, as from mktemp
         for _ in range(2):
             assert main([*words, "--out", str(tmp_path / name)]) == 0
             assert (tmp_path / name).stat().st_size > 0
@@ -161,7 +161,7 @@ def test_a_picture_needs_a_folder_and_matplotlib(tmp_path, monkeypatch):
 def test_the_place_is_looked_at_first(tmp_path, monkeypatch, capsys, arguments, name):
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
-    monkeypatch.chdir(tmp_path)  # neither the table nor the model is there, and nobody asks
+    monkeypatch.chdir(tmp_path)  # table and model are missing, but are not read
     assert main([*arguments, os.path.join("none", "deep", name)]) == 1
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,4 +1,4 @@
-"""`minigd plot` draws the epochs of a training, and predictions beside what is true."""
+"""`minigd plot` draws the epochs of a training, and predictions against true values."""
 
 import matplotlib.figure
 import pytest
@@ -60,7 +60,7 @@ def test_the_checkpoint_of_a_run_is_drawn_and_a_model_without_a_history_is_not(t
     trainer.model.save(tmp_path / "m.npz")
     out = str(tmp_path / "p.png")
     assert main(["plot", str(tmp_path / "m.npz"), "--out", out]) == 1
-    assert "holds no training history" in capsys.readouterr().err
+    assert "has no training history" in capsys.readouterr().err
     trainer.fit([[0.0], [1.0]], [0.0, 1.0], epochs=2)
     trainer.save(tmp_path / "run.npz")
     assert main(["plot", str(tmp_path / "run.npz"), "--out", out]) == 0

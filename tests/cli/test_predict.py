@@ -1,4 +1,4 @@
-"""Predictions come in the units of the target, a line a row, by the names of columns."""
+"""Predictions are in the units of the target, one line per row, by the names of columns."""
 
 import csv
 import io
@@ -195,7 +195,7 @@ def test_rows_are_left_out_where_the_model_was_trained_so(folder, tmp_path, caps
 @pytest.mark.few(1)
 @pytest.mark.parametrize("block", [1, 50, 1 << 20])
 def test_rows_stream_by(folder, tmp_path, monkeypatch, block):
-    # The table is read in blocks, and rows are predicted as many at once as in an array.
+    # The table is read in blocks, and as many rows are predicted at once as in an array.
     monkeypatch.setattr("minigd.cli.trained.ROWS", 30)
     _, expected = predicted(folder / "houses.npz", folder / "new.csv", tmp_path / "p")
     sizes = []

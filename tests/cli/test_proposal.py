@@ -1,4 +1,4 @@
-"""The command that is proposed where the one given can't be run as it stands."""
+"""The command that is proposed if the given one can't run as it is."""
 
 import shlex
 
@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 def frame(**columns):
-    """Return a table whose target follows from a."""
+    """Return a table whose target depends on a."""
     a = RNG.normal(size=N).round(3)
     return pd.DataFrame({"a": a, "b": RNG.integers(0, 9, N) / 2, **columns, "y": (a > 0) + 0})
 
@@ -29,7 +29,7 @@ def commented(table):
 
 
 def by_r(table):
-    """Return what R's write.table makes: no name stands above those of the rows."""
+    """Return a table as R's write.table writes it: without a name above those of the rows."""
     header, *lines = table.to_csv(sep="\t", index=False).splitlines()
     return "\n".join([header, *(f'"row {i}"\t{line}' for i, line in enumerate(lines))])
 
@@ -282,7 +282,7 @@ GAPS = [day if i % 7 else "" for i, day in enumerate(DAYS)]
 EXCHANGED = [f"{i % 9 + 1}/2/2014" for i in range(N)]
 
 HELD_OUT = {
-    # What is typed after the table and the target, and what is proposed beside it.
+    # What is typed after the table and the target, and what is proposed in addition.
     "by a group of codes": (frame(c=CODES), csv(sep=";"), "--group c", "--separator ';'"),
     "by another column of codes": (
         *(frame(c=CODES, d=CODES), csv(), "--group c"),
@@ -317,7 +317,7 @@ def test_rows_are_held_out_by_what_was_given(name, tmp_path, capsys):
     proposed = shlex.split(capsys.readouterr().err.splitlines()[-1])
     assert proposed[:2] == ["minigd", "train"]
     assert set(shlex.split(options)) <= set(proposed)
-    # What is given stays, also where another one is added to it.
+    # The given values stay, even if another one is added to them.
     assert set(shlex.split(given)) - set(proposed) <= {"d=%m/%d/%Y"}
     assert ("--exclude c" in given) == ("--exclude c" in " ".join(proposed))
     assert main(proposed[1:]) == 0
@@ -332,7 +332,7 @@ def test_a_column_that_rows_are_held_out_by_is_not_left_out(how, tmp_path, capsy
     path = tmp_path / "rows.csv"
     path.write_text(csv()(frame(c=CODES)))
     words = ["train", str(path), "--target", "y", "--epochs", "1", "--hidden", "0", how, "c"]
-    # Codes can't be put in order, so nothing helps but another column.
+    # Codes can't be put in order, so only another column helps.
     assert main([*words, "--guess"]) == (how == "--time")
     assert "minigd train" not in capsys.readouterr().err
 

@@ -22,7 +22,7 @@ def table(tmp_path):
 def test_a_table_is_raced_over_rows_held_out(table):
     found = race(table, "price", [10, None], hidden=(), seconds=0.05, seeds=2)
     assert sorted(str(s.batch_size) for s in found.standings) == ["10", "None"]
-    # Standardised, with a target in units of its deviation: without training the loss is about 1.
+    # The target is standardized, so without training the loss is about 1.
     assert all(0.3 < curve.loss[0] < 10 for curve in found.curves)
     full = [curve for curve in found.curves if curve.batch_size is None]
     rows = full[0].rows[1] / full[0].updates[1]

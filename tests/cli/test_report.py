@@ -1,4 +1,4 @@
-"""What ends `minigd train`: scores beside simpler models, and the columns that matter."""
+"""The report of `minigd train`: scores next to simpler models, and the columns that matter."""
 
 import json
 import math
@@ -19,7 +19,7 @@ QUICK = ["--hidden", "16", "--epochs", "30", "--learning-rate", "0.01"]
 
 
 def table(n=800, share=0.5, seed=0):
-    """Return rows of which column `a` says most, `b` less, and `noise` nothing."""
+    """Return rows whose target depends most on column `a`, less on `b`, and not on `noise`."""
     rng = np.random.default_rng(seed)
     a, b, noise = rng.normal(size=(3, n))
     city = rng.choice(["x", "y", "z"], n)
@@ -91,7 +91,7 @@ def test_of_a_number_the_constant_is_the_mean(folder, capsys):
     assert list(found["importance"])[:2] == ["a", "b"]
     assert set(found["importance"]) == {"a", "b", "noise", "city"}
     assert found["importance"]["a"] > 5 * abs(found["importance"]["noise"])
-    # The same command gives the same figures, but for the seconds.
+    # The same command gives the same figures, except for the seconds.
     trained(folder, "even.csv", "price", "--json")
     again = json.loads(capsys.readouterr().out)
     del found["seconds"], again["seconds"]
@@ -145,7 +145,7 @@ def test_a_rare_class_has_metrics_of_its_own(folder, capsys):
     )
     assert found["val_roc_auc"] == pytest.approx(metrics.roc_auc_score(bad, p), rel=1e-4)
     assert found["val_f1"] == pytest.approx(metrics.f1_score(bad, p > 0.5), rel=1e-4)
-    # What is evaluated later is measured alike.
+    # A later evaluation uses the same metrics.
     assert main(["evaluate", str(folder / "m.npz"), str(folder / "rare.csv"), "--json"]) == 0
     later = json.loads(capsys.readouterr().out)
     assert later["rows"] == 1500
@@ -235,7 +235,7 @@ def test_columns_are_shuffled_together_and_a_shuffled_one_costs_what_it_says():
     model.params["dense1.W"][:, 0] = [2.0, 1.0, -1.0]
     trainer = gd.Trainer(model, "mse", "sgd")
     found = permutation_importance(trainer, x, 2 * x[:, 0], {"a": [0], "pair": [1, 2]})
-    # Var(2a − 2a') = 8, and the pair is the same in both of its columns, in whatever order.
+    # Var(2a − 2a') = 8, and both columns of the pair are shuffled in the same order.
     assert found["a"] == pytest.approx(8, rel=0.15)
     assert found["pair"] == pytest.approx(0, abs=1e-12)
     alone = permutation_importance(trainer, x, 2 * x[:, 0], {"b": [1], "c": [2]})

@@ -1,4 +1,4 @@
-"""A run goes on with the options it was begun with, and what is otherwise is told by its option."""
+"""A run is resumed with its first options; a message names each option that differs."""
 
 import shutil
 import signal
@@ -18,7 +18,7 @@ BEGUN = {
 
 
 def interrupted(words, epoch):
-    """Run a command to which Ctrl-C comes at the end of an epoch."""
+    """Run a command that receives Ctrl-C at the end of an epoch."""
 
     class Pressing(gd.Checkpoint):
         def __call__(self, event):
@@ -34,14 +34,14 @@ def interrupted(words, epoch):
 
 @pytest.fixture(scope="module")
 def checkpoint(folder, tmp_path_factory):
-    """Return the checkpoint of a run that was interrupted behind its second epoch."""
+    """Return the checkpoint of a run that was interrupted after its second epoch."""
     out = tmp_path_factory.mktemp("begun") / "m.npz"
     interrupted(command(folder, out), epoch=2)
     return f"{out}.checkpoint"
 
 
 def command(folder, out, **changes):
-    """Return the command that began the run, with some options otherwise or left out (None)."""
+    """Return the command that began the run, with some options changed or left out (None)."""
     options = {**BEGUN, **{f"--{name.replace('_', '-')}": v for name, v in changes.items()}}
     words = [word for name, v in options.items() if v is not None for word in (name, v)]
     return ["train", str(folder / "houses.csv"), *words, "--out", str(out)]
@@ -49,7 +49,7 @@ def command(folder, out, **changes):
 
 @pytest.fixture
 def refused(folder, checkpoint, tmp_path, capsys):
-    """Return a function that gives the message of a run that goes on with other options."""
+    """Return a function that gives the message about a resumed run with other options."""
     shutil.copy(checkpoint, tmp_path / "m.npz.checkpoint")
 
     def message(**changes):
@@ -95,7 +95,7 @@ def test_all_of_them_are_named(refused):
     [
         {"exclude": "id,date,area"},
         {"na": "gas"},
-        {"exclude": "id,date,area", "epochs": None},  # as many by default as the table asks for
+        {"exclude": "id,date,area", "epochs": None},  # the default depends on the table
         {"na": "gas", "seed": "1", "batch_size": "9"},
     ],
 )
@@ -111,7 +111,7 @@ def test_no_reprs_of_python(refused):
 
 
 def test_another_task_of_the_same_numbers(tmp_path, capsys):
-    # As rows in a folder, 0 and 1 are the same numbers for both tasks; the network is another.
+    # As rows in a folder, 0 and 1 are the same numbers for both tasks; the networks differ.
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 2))
     np.save(tmp_path / "rows.npy", np.column_stack([X, X[:, 0] > 0]))

@@ -1,6 +1,6 @@
 """What DATA may be in the shell: packed files, several, a pattern, a folder, standard input.
 
-The same rows give the same model, to the bit, and the same predictions, wherever they come from.
+The same rows give the same model, to the bit, and the same predictions, from any of these.
 """
 
 import bz2
@@ -86,7 +86,7 @@ GIVEN = {
     "parquet": parts(["rows"], ".parquet"),
     "parquet by pattern": parts(["rows/*"], ".pq"),
 }
-"""How the same rows may be given: what is written into a folder, and the words of the command."""
+"""Ways to give the same rows: what to write into a folder, and the words of the command."""
 
 PIPED = {
     **{kind: pack(PLAIN) for kind, pack in PACK.items()},
@@ -96,7 +96,7 @@ PIPED = {
 
 @pytest.fixture
 def pipe(monkeypatch):
-    """Return a function that makes bytes standard input."""
+    """Return a function that puts bytes on standard input."""
 
     def give(data):
         file = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))
@@ -184,7 +184,7 @@ def test_a_plot_takes_them_too(expected, tmp_path, monkeypatch, pipe, capsys, wo
     assert (tmp_path / "p.svg").exists()
 
 
-# Predictions as rows come -------------------------------------------------------------------------
+# Predictions as rows arrive -----------------------------------------------------------------------
 
 
 def test_predictions_come_as_rows_come(expected):
@@ -312,12 +312,12 @@ def test_a_kill_leaves_no_copy_of_standard_input(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-", "rows/0.csv"], "standard input, -, is a table of its own: leave out the other"),
+        (["-", "rows/0.csv"], "standard input, -, is a whole table: leave out the other"),
         (["rows/0.csv", "rows/1.parquet"], "0.csv and .*1.parquet are of different kinds"),
-        (["mixed"], "of different kinds, and a table has one: name the files of one kind, such"),
+        (["mixed"], "of different kinds, but a table has one: name the files of one kind, such"),
         (["rows/x.npy", "rows/y.npy"], "a table of .npy files is one file"),
         (["rows/*.tsv"], "no file matches 'rows/*.tsv'"),
-        (["empty"], "the folder 'empty' holds no file that ends in .csv, .tsv"),
+        (["empty"], "the folder 'empty' has no file that ends in .csv, .tsv"),
         (["rows/0.csv", "--compression", "gzip"], "0.csv is not packed.*leave out --compression"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A model that knows its table takes rows from Python, and says what `minigd predict` writes."""
+"""A model that knows its table takes rows from Python, and predicts like `minigd predict`."""
 
 import csv
 import datetime
@@ -31,7 +31,7 @@ def written(model, data, out, **reading):
         return list(csv.reader(file))[1:]
 
 
-# With gaps, a category that is not known, columns in another order, and more of them.
+# With gaps, an unknown category, columns in another order, and additional columns.
 ROWS = pd.DataFrame(
     {
         "note": ["a", "b", "c", "d", "e"],
@@ -43,7 +43,7 @@ ROWS = pd.DataFrame(
 
 
 def as_rows(frame):
-    """Return a dict per row, with None for what is missing."""
+    """Return a dict per row, with None for missing values."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
@@ -109,7 +109,7 @@ def test_files_may_be_several(houses, folder, tmp_path, monkeypatch):
 
 
 def test_one_row_may_be_a_dict_or_a_series(houses):
-    # A product of one row may round otherwise than one of several.
+    # A product of one row may be rounded differently from one of several rows.
     expected = pytest.approx(houses.predict(ROWS)[:1], rel=1e-5)
     row = {"area": 100.5, "grade": 7, "heating": "gas"}
     for one in (row, [row], ROWS.iloc[0]):
@@ -196,9 +196,9 @@ def test_a_model_trained_from_python_knows_its_table(tmp_path, head):
 @pytest.mark.parametrize(
     ("layers", "inputs", "message"),
     [
-        ([gd.Dense(1), gd.Sigmoid()], 2, "1 columns of x, and the model has 2 inputs"),
-        ([gd.Dense(3), gd.Softmax()], 1, "there are 2 classes, and the model has 3 outputs"),
-        ([gd.Dense(1)], 1, "classes, and the model ends in neither Sigmoid nor Softmax"),
+        ([gd.Dense(1), gd.Sigmoid()], 2, "1 columns of x, but the model has 2 inputs"),
+        ([gd.Dense(3), gd.Softmax()], 1, "there are 2 classes, but the model has 3 outputs"),
+        ([gd.Dense(1)], 1, "classes, but the model ends in neither Sigmoid nor Softmax"),
     ],
 )
 def test_a_model_and_a_schema_that_do_not_fit_are_refused(layers, inputs, message):
@@ -307,7 +307,7 @@ def test_times_of_a_frame_are_dates_however_the_table_wrote_them(form):
 
 
 def rows_in_forms(frame, folder):
-    """Yield the same rows as files and as what holds them in Python."""
+    """Yield the same rows as files and as Python objects."""
     frame.to_csv(folder / "whole.csv", index=False)
     frame.to_csv(folder / "packed.csv.gz", index=False, sep=";", decimal=",")
     frame.to_parquet(folder / "whole.parquet", row_group_size=300)

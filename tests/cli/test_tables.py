@@ -1,4 +1,4 @@
-"""Tables are opened by what their names end in, and what the target is follows from its values."""
+"""Tables are opened by the endings of their names, and the task follows from the target."""
 
 import gzip
 
@@ -37,7 +37,7 @@ def test_columns_of_an_array_have_numbers_for_names(tmp_path):
     assert whole(table) == ([[2], [5], [8], [11]], [1, 4, 7, 10])
     named = open_table(path, Reading(columns=("a", "b", "c")), target="c")
     assert named.schema.names == ["a", "b"]
-    with pytest.raises(gd.DataError, match="has 3 columns, and 2 names were given"):
+    with pytest.raises(gd.DataError, match="has 3 columns, but 2 names were given"):
         open_table(path, Reading(columns=("a", "b")))
 
 
@@ -150,7 +150,7 @@ def test_a_regression_takes_fractions_later_where_the_training_had_whole_numbers
     assert whole(open_table(path, schema=schema)) == ([[2]], [1.5])
 
 
-# What is said of a file, and of its columns -------------------------------------------------------
+# Messages about a file, and about its columns -----------------------------------------------------
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -207,7 +207,7 @@ def test_no_separator_is_blamed_for_something_else(tmp_path):
 def test_a_target_is_not_left_out(tmp_path, kind):
     path = tmp_path / f"rows.{kind}"
     FRAME.to_csv(path, index=False) if kind == "csv" else FRAME.to_parquet(path)
-    with pytest.raises(gd.DataError, match="the target 'y' is among the columns to leave out: tak"):
+    with pytest.raises(gd.DataError, match="the target 'y' is among the columns to leave out: rem"):
         open_table(path, target="y", exclude=["a", "y"])
     assert open_table(path, target="y", exclude=["a"]).rows == 3
 

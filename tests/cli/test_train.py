@@ -1,4 +1,4 @@
-"""A table becomes a model file; Ctrl-C anywhere and --resume come to the bits of a run in one."""
+"""A table becomes a model file; Ctrl-C anywhere and --resume give bit-identical results."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def bits(path):
     return {name: array.tobytes() for name, array in arrays.items()}, history
 
 
-# What comes of it --------------------------------------------------------------------------------
+# Results -----------------------------------------------------------------------------------------
 
 
 def test_figures_are_those_of_the_part_held_out(folder):
@@ -210,7 +210,7 @@ def test_a_run_that_is_resumed_reads_rows_where_it_read_them_before(gaps, tmp_pa
     monkeypatch.setattr(module, "KEPT_FROM", 1 << 40)
     with module._at_random(table, folder, "", resume=False, first=True) as source:
         assert source.unfilled().fingerprint() == table.unfilled().fingerprint()
-    assert not os.path.exists(folder)  # what a killed run left
+    assert not os.path.exists(folder)  # the leftovers of a killed run
 
 
 def test_a_folder_of_the_users_is_never_removed(folder, tmp_path, capsys):
@@ -297,7 +297,7 @@ def straight(folder, tmp_path_factory):
 
 
 def press_at(monkeypatch, event_name, number):
-    """Let Ctrl-C be pressed at the so-manieth event of a name."""
+    """Let Ctrl-C be pressed at the event with this name and number."""
 
     class Pressing(gd.Checkpoint):
         seen = 0
@@ -326,7 +326,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(
         assert run(folder, "--epochs", "20", "--out", out) == 130
     err = capsys.readouterr().err.splitlines()
     assert err[-2] == (
-        f"minigd: interrupted after {counted(updates, 'update')}, which {out}.checkpoint holds"
+        f"minigd: interrupted after {counted(updates, 'update')}, all saved in {out}.checkpoint"
     )
     program, *again = shlex.split(err[-1].removeprefix("resume with: "))
     assert (program, again[0], again[-1]) == ("minigd", "train", "--resume")

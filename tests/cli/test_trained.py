@@ -1,4 +1,4 @@
-"""A model's file holds what its columns are, and says so where it does not."""
+"""A model's file describes its columns; if it does not, an error says so."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_the_best_epoch_is_that_of_the_lowest_loss(folder):
 def test_what_is_said_of_a_csv_is_refused_for_another_file(folder, tmp_path):
     import pandas as pd
 
-    # What the model remembers of its own table is no order for this one.
+    # Options that the model remembers for its own table do not apply to this one.
     trained = load_table(folder / "people.npz")
     assert trained.reading.columns is not None
     frame = pd.DataFrame({"age": [20.0], "work": ["Private"], "hours": [40.0]})

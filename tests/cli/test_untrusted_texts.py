@@ -1,4 +1,4 @@
-"""Texts from files that a terminal or a spreadsheet would obey are written so that neither does."""
+"""Texts that a terminal or a spreadsheet would obey are written in a harmless form."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ NUMBERS = ["-1", "+2", "-1.5e-3", "3", "-.5", "1.", "red", "", "a=b", " x", "1-2
 
 
 def obeyed(text):
-    """Return the characters of a text that a terminal obeys, but for ends of lines."""
+    """Return the characters of a text that a terminal obeys, except line ends."""
     return [c for c in text if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160] + [
         c for c in text if c in "\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u2028"
     ]

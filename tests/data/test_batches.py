@@ -1,6 +1,6 @@
 """Batches: which rows make up each update, and in which order.
 
-Every row comes exactly once an epoch, and an order depends on the seed and the epoch alone.
+Every row occurs exactly once per epoch, and an order depends only on the seed and the epoch.
 """
 
 import tracemalloc
@@ -20,7 +20,7 @@ batch_sizes = st.none() | st.integers(1, 450)
 
 
 def table(n, width=2):
-    """Return rows that tell their own number: x[i] = (2i, 2i + 1) and y[i] = i."""
+    """Return rows that contain their own number: x[i] = (2i, 2i + 1) and y[i] = i."""
     return np.arange(float(n * width)).reshape(n, width), np.arange(n)
 
 
@@ -74,7 +74,7 @@ def test_numpy_integers_are_sizes_too():
     assert len(list(gd.batch_slices(np.int64(10), np.int32(5)))) == 2
 
 
-# An error must come from the call itself: a generator would hold it back until the first `next`.
+# The call itself must raise an error: a generator would delay it until the first `next`.
 @pytest.mark.parametrize("size", [0, -3, 2.5, 5.0, True, "5"])
 def test_a_size_that_is_no_positive_integer_is_refused_at_the_call(size):
     message = r"batch_size must be an integer, at least 1, or None for all rows at once, not "
@@ -167,7 +167,7 @@ def test_seeds_give_different_orders():
 
 
 def test_orders_leave_the_global_generator_alone():
-    np.random.seed(0)  # noqa: NPY002 - the global generator is what is looked at
+    np.random.seed(0)  # noqa: NPY002 - the test is about the global generator
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     labels(gd.Batches(*table(30), shuffle=True))
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
@@ -201,7 +201,7 @@ def test_shuffling_permutes_an_index_and_copies_no_data():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # One index, the batch in the loop's hands and the one being gathered; a copy of the data
+    # One index, the batch of the loop and the one being gathered; a copy of the data
     # would be eight times the index.
     assert peak < 1.1 * index + 4 * batch
 
@@ -227,7 +227,7 @@ def test_a_batch_handed_out_never_changes_later(shuffle):
     kept = list(batches)
     copies = [(x.copy(), y.copy()) for x, y in kept]
     list(batches)
-    # A trainer gathers its batches in memory of its own.
+    # A trainer gathers its batches in its own memory.
     gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=2), "mse", gd.SGD(0.0)).fit(batches, epochs=2)
     for batch, (x, y) in zip(kept, copies, strict=True):
         np.testing.assert_array_equal(batch.x, x)

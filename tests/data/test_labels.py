@@ -1,4 +1,4 @@
-"""Labels of classes, however they are written: which are the same, and that class weights go by it.
+"""Labels of classes in all spellings: which are the same, and that class weights follow this rule.
 
 Each weight is compared with the sample weights that a reader of the file would give.
 """
@@ -50,7 +50,7 @@ def test_truth_values_are_their_names_and_their_numbers():
         assert same_label(truth, text)
         assert same_label(text, truth)
         assert not same_label(not truth, text)
-    # A text is not two classes at once.
+    # A text can't be two classes.
     assert not same_label("True", "1")
     assert not same_label("True", "true")
 
@@ -96,7 +96,7 @@ KEYS = {
 
 
 def numbered(values=(1, 2)):
-    """Return rows, and classes of few and many of them."""
+    """Return rows, and their classes, of which one is rare and one frequent."""
     rng = np.random.default_rng(0)
     return rng.normal(size=(N, 2)), np.array(values)[(rng.uniform(size=N) > 0.8).astype(int)]
 
@@ -256,7 +256,7 @@ def test_a_class_that_is_in_no_row_is_warned_about_by_name(tmp_path, make, absen
     assert str(warning.message).startswith(words)
     np.testing.assert_array_equal(found, np.where(y == 2, 20.0, 1.0))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # it is said once
+        warnings.simplefilter("error")  # there is only one warning
         weights_of(batches)
 
 
@@ -296,7 +296,7 @@ def test_a_fold_that_lacks_a_class_is_warned_and_trained():
         one = gd.MiniBatchClassifier(class_weight={"b": 20, "d": 5}, **settings).fit(x, y)
     other = gd.MiniBatchClassifier(class_weight={"b": 20}, **settings).fit(x, y)
     np.testing.assert_array_equal(one.model_.flat_params, other.model_.flat_params)
-    # The number of a class is not its label, for scikit-learn's estimators.
+    # For scikit-learn's estimators, the number of a class is not its label.
     with pytest.warns(UserWarning, match="class_weight has a weight for 1, but the data have no"):
         gd.MiniBatchClassifier(class_weight={1: 5}, **settings).fit(x, y)
 
@@ -327,7 +327,7 @@ def test_what_is_no_label_is_refused(key):
 
 
 def test_a_text_of_thousands_of_digits_is_a_label_like_any_other():
-    long = "1" * 5000  # of which Python makes no int
+    long = "1" * 5000  # Python does not convert this to an int
     assert label_key(long) == long
     assert not same_label(long, long + "1")
     assert find_label(long, ["1", long]) == 1

@@ -1,7 +1,7 @@
 """Arrays of any layout in memory: the same rows, the same training, and no copy of them per batch.
 
-`np.take` copies an array that is not C-contiguous as a whole; the peak of what is allocated shows
-each such copy, so that nothing here is timed.
+`np.take` copies all of an array that is not C-contiguous. The peak of allocated memory shows each
+such copy, so nothing here is timed.
 """
 
 import threading
@@ -67,7 +67,7 @@ dtypes = pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int
 
 @contextmanager
 def peak(of):
-    """Note in `of` the most bytes that were allocated within."""
+    """Record in `of` the most bytes that were allocated in the block."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -108,11 +108,11 @@ def test_a_batch_holds_the_rows_of_the_array(layout, dtype, into):
 @dtypes
 def test_a_shuffled_epoch_copies_no_more_than_a_batch_at_a_time(layout, dtype):
     x = LAYOUTS[layout](numbers(dtype))
-    # A column of a table, as targets often are.
+    # A column of a table; targets often are one.
     y = numbers(dtype)[:, -1]
     batches = gd.Batches(x, y, batch_size=50, shuffle=True)
     index = 8 * ROWS
-    # A small batch is cut from some 64 KiB that are gathered at once.
+    # A small batch is cut from about 64 KiB that are gathered at once.
     piece = 2**16 + 50 * WIDTH * 8
     found = []
     for workspace in (None, lent()):
@@ -150,7 +150,7 @@ def test_a_row_number_that_is_none_is_refused_in_any_layout():
 @layouts
 def test_looking_for_nan_allocates_no_array_like_x(layout):
     x = LAYOUTS[layout](numbers(rows=40_000))
-    # What a frame itself copies, as that of columns beside each other, is not minigd's.
+    # Copies by the frame itself, as for columns next to each other, are not minigd's.
     held = x.to_numpy() if hasattr(x, "to_numpy") else x
     found = []
     with peak(found):
@@ -167,7 +167,7 @@ def test_nan_is_found_in_any_layout(layout, bad):
         x[row, 3] = bad
         x = LAYOUTS[layout](x)
         if np.isfinite(np.asarray(x)).all():
-            continue  # broadcast from a row or a column without it
+            continue  # broadcast from a row or a column without the bad value
         with pytest.raises(gd.DataError, match=f"x holds {bad} at row {row if row else ''}"):
             gd.ArraySource(x)
 
@@ -214,7 +214,7 @@ def test_fit_copies_rows_that_lie_apart_once_and_others_never(layout):
     batches = gd.Batches(held, y, batch_size=200, shuffle=True)
     trainer = gd.Trainer(gd.Sequential([gd.Dense(1)], inputs=WIDTH), "mse", gd.SGD(1e-6))
     found = []
-    # Counted without the copy that the check of the targets makes.
+    # Not counting the copy that the check of the targets makes.
     trainer.fit(batches)
     with peak(found):
         trainer.fit(batches)
@@ -265,10 +265,10 @@ def test_a_gpu_keeps_rows_next_to_each_other(stand_in):
 
 
 def allocates_less(most, run):
-    """Tell whether a run allocates less at its peak, by itself, in one of three tries.
+    """Tell whether a run allocates less than `most` at its peak, in one of three tries.
 
-    What else is allocated meanwhile, by an import or by what other tests left to be collected, is
-    so once; what the run allocates it does each time.
+    Other allocations, such as those of an import or of garbage from other tests, occur only once.
+    The allocations of the run itself occur each time.
     """
     found = []
     for _ in range(3):
@@ -311,7 +311,7 @@ def test_a_fortran_npy_is_never_in_memory_as_a_whole(tmp_path, dtype):
 
     assert allocates_less(2**15, opened)
     assert allocates_less(x.nbytes / 2, take)
-    # An order of the rows is a number of 8 bytes each.
+    # The order takes 8 bytes per row.
     assert allocates_less(x.nbytes / 4 + 2 * 8 * 40_000, train)
 
 
@@ -340,7 +340,7 @@ def test_the_shell_trains_on_a_fortran_npy_in_pieces(tmp_path, dtype):
             tmp_path / "x.npy", "3", tmp_path / "model.npz",
             hidden=[], batch_size=5000, epochs=1, progress=False,
         )  # fmt: skip
-    # As float64 the whole is 12 MB; the pieces are 8,192 rows, of which there are several forms.
+    # As float64 the whole array has 12 MB; pieces have 8,192 rows, and exist in several forms.
     assert found[0] < 8 * x.size
     model = gd.load(tmp_path / "model.npz")
     assert model.n_in == WIDTH - 1

@@ -130,7 +130,7 @@ def numbers(rows):
 
 
 def check_parts(whole, parts):
-    """Compare batches with their parts, of which there is one list for each rank."""
+    """Compare batches with their parts, given as one list for each rank."""
     assert {len(part) for part in parts} == {len(whole)}
     for batch, *own in zip(whole, *parts, strict=True):
         n = len(batch.x)
@@ -148,7 +148,7 @@ def check_parts(whole, parts):
 
 
 def cases():
-    """Return each source in each way and for each number of processes, ways and numbers in turn."""
+    """Return all sources, with ways to cut batches and numbers of processes in turn."""
     ways = list(itertools.product((2, 4, 1, 3), HOW))
     return [
         (make, *reversed(ways[(k + 5 * i) % len(ways)]))
@@ -182,7 +182,7 @@ LONG = 6_000
 
 
 def bytes_read():
-    """Return how many bytes this process has read so far, as the system counts them."""
+    """Return how many bytes this process has read so far, according to the system."""
     with open("/proc/self/io") as file:
         return int(file.readline().split()[1])
 
@@ -225,7 +225,7 @@ def test_each_process_reads_about_its_share(tmp_path, make, batch_size):
     source = make(tmp_path)
     shuffle = batch_size is None
     if shuffle:
-        # Rows that lie close together in the file are read together: those of a few batches do not.
+        # Rows that are close together in the file are read together; those of few batches are not.
         source.gather, batch_size = 500, 125
     batches = gd.Batches(source, batch_size=batch_size, shuffle=shuffle)
 
@@ -240,7 +240,7 @@ def test_each_process_reads_about_its_share(tmp_path, make, batch_size):
     whole = read(batches.part(0, 1))
     for size in (2, 3, 4):
         own = [read(batches.part(rank, size)) for rank in range(size)]
-        # Of a Parquet file the last 64 KiB are read, whatever is in them.
+        # The last 64 KiB of a Parquet file are always read.
         assert max(own) < 1.1 * whole / size + 70_000
 
 
@@ -284,7 +284,7 @@ def test_what_cannot_be_read_in_parts_is_warned_of_once(tmp_path):
         batches = gd.Batches(SOURCES[make](tmp_path))
         with pytest.warns(UserWarning, match="each of the 3 processes reads all of it") as caught:
             batches.part(0, 3)
-        batches.part(1, 3)  # which says nothing
+        batches.part(1, 3)  # without a warning
         assert len(caught) == 1
         assert str(caught[0].message).endswith(f"no faster than in one; {remedy}")
         assert caught[0].filename == __file__

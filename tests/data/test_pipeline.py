@@ -1,6 +1,6 @@
-"""A stream is cut, shuffled in a buffer and read ahead, and every row comes out exactly once.
+"""A stream is cut, shuffled in a buffer and read ahead, and yields every row exactly once.
 
-No result depends on how the stream came in pieces, and no thread outlives its loop.
+No result depends on how the stream is cut into pieces, and no thread outlives its loop.
 """
 
 import os
@@ -22,7 +22,7 @@ sizes = st.integers(1, 30)
 
 
 def stream(lengths, without_y=False):
-    """Return pieces of these lengths; the rows are numbered through, in x and in y."""
+    """Return pieces of these lengths; x and y contain the numbers of the rows in the stream."""
     ends = np.cumsum(lengths, dtype=int)
     for n, end in zip(lengths, ends, strict=True):
         rows = np.arange(end - n, end)
@@ -145,7 +145,7 @@ def test_a_buffer_of_one_row_shuffles_nothing():
 
 
 def test_a_buffer_as_long_as_the_stream_makes_every_order():
-    # With 3 rows there are 6 orders; 600 draws of each expected 100 times leave none below 60.
+    # 3 rows have 6 orders; in 600 draws, each is expected 100 times and occurs at least 60 times.
     rng = np.random.default_rng(0)
     orders = [tuple(rows_of(shuffled(stream([3]), 6, rng))) for _ in range(600)]
     counts = [orders.count(order) for order in set(orders)]
@@ -184,7 +184,7 @@ def test_no_more_than_so_many_items_are_made_beforehand(ahead):
 
     reader = prefetched(items(), ahead)
     assert next(reader) == 0
-    # One is in use and `ahead` wait: the thread gets there, and not beyond.
+    # One is in use and `ahead` are waiting: the thread gets that far, and no further.
     assert enough.wait(10)
     for used in range(1, 20):
         assert made <= used + ahead
@@ -262,7 +262,7 @@ def test_a_forked_process_is_told_that_the_thread_stayed_behind():
     next(loop)
     parent, child = os.getpid(), os.fork()
     if child == 0:
-        signal.alarm(30)  # where nothing is said, it would wait for ever
+        signal.alarm(30)  # without an error, it would wait forever
         code = 1
         try:
             next(loop)
@@ -273,5 +273,5 @@ def test_a_forked_process_is_told_that_the_thread_stayed_behind():
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
-    # The loop of the parent goes on.
+    # The loop of the parent continues.
     assert sum(len(batch.x) for batch in loop) == 18

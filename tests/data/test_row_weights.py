@@ -1,6 +1,6 @@
-"""Weights of rows and of classes: what is taken, what is refused, and scikit-learn's "balanced".
+"""Weights of rows and of classes: what is accepted or refused, and scikit-learn's "balanced".
 
-What they do to a loss, a gradient and a metric is tested with those.
+Their effect on losses, gradients and metrics is tested with those.
 """
 
 import itertools
@@ -140,7 +140,7 @@ def test_rows_are_taken_where_they_live(backend):
 def test_batches_are_weighed_together_as_each_is_alone(sizes, zeros, order, seed):
     rng = np.random.default_rng(seed)
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    # Rows that are left over belong to no batch.
+    # The remaining rows belong to no batch.
     weight = 10.0 ** rng.uniform(-order, order, size=starts[-1] + 2)
     weight[rng.random(len(weight)) < zeros] = 0
     found = weigh_batches(weight, starts)
@@ -178,9 +178,9 @@ def test_labels_are_the_class_of_each_row_in_any_form(backend, dtype):
 @pytest.mark.parametrize(
     ("y", "words"),
     [
-        ([0.0, 0.5], r"classes, which are integers, and y holds 0\.5"),
-        ([1.0, np.nan], "integers, and y holds nan"),
-        ([1.0, np.inf], "integers, and y holds inf"),
+        ([0.0, 0.5], r"classes, which are integers, but y holds 0\.5"),
+        ([1.0, np.nan], "integers, but y holds nan"),
+        ([1.0, np.inf], "integers, but y holds inf"),
         ([[0.3, 0.7], [0.0, 1.0]], "the rows of y are not one-hot"),
         ([[1.0, 1.0], [0.0, 1.0]], "the rows of y are not one-hot"),
         ([[0.0, 0.0], [0.0, 1.0]], "the rows of y are not one-hot"),
@@ -209,7 +209,7 @@ def test_balanced_weights_are_scikit_learns(y, classes):
 def test_balanced_weights_let_classes_count_the_same():
     totals = {0: 12.5, 1: 0.5, 7: 3.0, 8: 0.0}
     table = balance(totals)
-    assert set(table) == {0, 1, 7}  # what has no weight can't be given one
+    assert set(table) == {0, 1, 7}  # a class without weight gets none
     shares = [totals[kind] * weight for kind, weight in table.items()]
     np.testing.assert_allclose(shares, np.full(3, 16.0 / 3), rtol=1e-15)
     assert balance({}) == {}

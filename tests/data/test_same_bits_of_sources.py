@@ -1,7 +1,7 @@
 """A row of a table has the same bits in every source and format, in numbers of every kind.
 
-BLAS sums a product of matrices in an order that depends on the number of rows, so that rows must be
-cut alike, however a source reads them.
+BLAS sums a product of matrices in an order that depends on the number of rows. Rows must therefore
+be cut in the same way, however a source reads them.
 """
 
 import itertools
@@ -14,13 +14,13 @@ from scipy import sparse
 import minigd as gd
 
 ROWS, WIDTH = 1100, 24
-"""More rows than are predicted at a time, and enough columns for sums in more than one order."""
+"""More rows than are predicted at once, and enough columns for sums in more than one order."""
 
 HIDDEN = {"linear": (), "network": (100,)}
 
 
 def table():
-    """Return columns of numbers, and a target that follows from them."""
+    """Return columns of numbers, and a target that depends on them."""
     x = np.random.default_rng(0).standard_normal((ROWS, WIDTH))
     return x, (x[:, :1] - x[:, 1:2]) ** 2
 

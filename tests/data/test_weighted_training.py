@@ -1,6 +1,6 @@
 """Weights of rows and of classes, from every source, in training and evaluation.
 
-The truth is a sum over rows, written out here, or scikit-learn; a row of weight 0 is not there.
+The truth is a sum over rows, written out here, or scikit-learn. A row of weight 0 is left out.
 """
 
 import inspect
@@ -29,7 +29,7 @@ def classes(x):
 
 
 def some_weights(n=N, seed=3):
-    """Return weights of which every fourth is 0."""
+    """Return weights; every fourth one is 0."""
     weight = np.random.default_rng(seed).uniform(0.1, 4, size=n)
     weight[1::4] = 0
     return weight
@@ -188,7 +188,7 @@ def takes_weights(function):
 
 
 def balanced(y, own):
-    """Return the weight of each class from scikit-learn where it takes weights of rows."""
+    """Return the weight of each class from scikit-learn, if it takes weights of rows."""
     if takes_weights(compute_class_weight):
         return compute_class_weight("balanced", classes=np.unique(y), y=y, sample_weight=own)
     return own.sum() / (len(np.unique(y)) * np.bincount(y, own))
@@ -216,7 +216,7 @@ def test_training_is_that_of_scikit_learns_mlp(kind, batch_size, alpha):
         shuffle=False,
     )
     labels = {} if kind == "regression" else {"classes": np.unique(y)}
-    theirs.partial_fit(x, y, sample_weight=weight, **labels)  # makes the first parameters
+    theirs.partial_fit(x, y, sample_weight=weight, **labels)  # creates the initial parameters
     theirs._optimizer.learning_rate = 0.1
 
     last = {"classes": [gd.Dense(3), gd.Softmax()], "binary": [gd.Dense(1), gd.Sigmoid()]}
@@ -226,7 +226,7 @@ def test_training_is_that_of_scikit_learns_mlp(kind, batch_size, alpha):
         model.params[f"dense{i}.W"] = theirs.coefs_[i - 1]
         model.params[f"dense{i}.b"] = theirs.intercepts_[i - 1]
     loss = {"classes": "categorical_crossentropy", "binary": "binary_crossentropy"}
-    # Theirs is half the squared error.
+    # Their loss is half the squared error.
     rate = 0.05 if kind == "regression" else 0.1
     trainer = gd.Trainer(model, loss.get(kind, "mse"), gd.SGD(rate))
     # Their penalty is divided by a batch's sum of weights.
@@ -357,7 +357,7 @@ def test_linear_regression_is_the_weighted_loop_of_the_textbook(
             W = W - 0.1 * 2 * (w * error) @ x[waiting] / w.sum()
             b = b - 0.1 * 2 * (w * error).sum() / w.sum()
             waiting = []
-        # Of the epoch's rows by their weight, and no mean of the batches' means.
+        # The weighted mean of the epoch's rows, not a mean of the batches' means.
         assert history["loss"][epoch] == pytest.approx(loss / weight.sum(), rel=1e-12)
         assert history["mae"][epoch] == pytest.approx(mae / weight.sum(), rel=1e-12)
     np.testing.assert_allclose(model.params["dense1.W"][:, 0], W, rtol=1e-12)
@@ -478,7 +478,7 @@ def test_weights_may_live_beside_the_rows_on_the_device(backend):
 
 # Rows of weight 0 --------------------------------------------------------------------------------
 
-# What a row of weight 0 may hold in its x, and in its target.
+# What x and the target of a row of weight 0 may contain.
 JUNK = {
     "nan": (np.nan, np.nan),
     "inf": (np.inf, -np.inf),
@@ -489,7 +489,7 @@ JUNK = {
 
 
 def junk_in(x, y, weight, junk):
-    """Return copies whose rows of weight 0 hold something else."""
+    """Return copies with other content in rows of weight 0."""
     in_x, in_y = junk
     x, y = x.copy(), y.astype(float) if not np.isfinite(in_y) or abs(in_y) > 100 else y.copy()
     x[weight == 0], y[weight == 0] = in_x, in_y
@@ -645,7 +645,7 @@ def test_a_batch_whose_weights_are_all_zero_makes_no_update(tmp_path, source, or
 
     some = weight > 0
     other = fewer.fit(gd.Batches(x[some], y[some], batch_size=5), epochs=2)
-    # The rows of a batch are the same ones, and so are the passes that Dropout draws from.
+    # Each batch has the same rows, and Dropout draws in the same passes.
     assert bits(trainer) == bits(fewer)
     for mine, theirs in zip(trainer.model.layers, fewer.model.layers, strict=True):
         for name in mine.buffers:
@@ -842,9 +842,9 @@ def test_a_weight_of_a_class_that_makes_no_sense_is_refused(value):
 
 def test_class_weights_are_for_classes():
     x = rows()
-    with pytest.raises(gd.DataError, match="class_weight is for classes, which are integers, and"):
+    with pytest.raises(gd.DataError, match="class_weight is for classes, which are integers, but"):
         gd.Batches(x, x[:, 0], class_weight="balanced")
-    with pytest.raises(gd.DataError, match="class_weight is for classes, and the rows of y are no"):
+    with pytest.raises(gd.DataError, match="class_weight is for classes, but the rows of y are no"):
         gd.Batches(x, x[:, :2], class_weight="balanced")
     with pytest.raises(gd.DataError, match="there is no y"):
         gd.Batches(x, class_weight="balanced")
@@ -862,7 +862,7 @@ def test_a_source_that_has_weights_is_not_given_others_in_silence():
     x, own, other = rows(), some_weights(), some_weights(seed=8)
     source = gd.ArraySource(x, classes(x), own)
     np.testing.assert_array_equal(next(iter(gd.Batches(source))).weight, own)
-    # Either a refusal, or both at once; never one of the two left out.
+    # Either a refusal, or both weights apply; neither may be ignored.
     try:
         (batch,) = gd.Batches(source, sample_weight=other)
     except (TypeError, ValueError):
@@ -870,7 +870,7 @@ def test_a_source_that_has_weights_is_not_given_others_in_silence():
     np.testing.assert_allclose(batch.weight, own * other)
 
 
-# Runs that go on ---------------------------------------------------------------------------------
+# Resumed runs ------------------------------------------------------------------------------------
 
 
 def stop_at(update):

@@ -156,7 +156,7 @@ def test_an_error_without_a_text_can_be_named_too():
         (1, {0: ""}, None),
         (1, {0: None}, "rank 2 of 3 did not answer for 7 s"),  # which had waited for a shorter time
         (0, {}, "ranks 1 and 2 of 3 did not answer"),
-        (0, {1: None, 2: ""}, "no process went on for 7 s"),
+        (0, {1: None, 2: ""}, "no process made progress for 7 s"),
         (0, {1: "ValueError: row 7"}, None),
     ],
 )

@@ -133,4 +133,4 @@ def test_without_mpi4py_each_process_trains_by_itself_and_says_so(fresh, name, c
     fresh.setenv(name, "2")
     fresh.setitem(sys.modules, "mpi4py", None)
     assert processes.processes() is ALONE
-    assert "mpi4py is not installed: each process works by itself" in capsys.readouterr().err
+    assert "mpi4py is not installed: each process works alone" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_lines_in_several_files_name_the_file(tmp_path):
     source = gd.CsvSource(paths, target="y")
     places = source.places(np.array([31, 2]))
     assert [place.rpartition("/")[2] for place in places] == ["b.csv, line 3", "a.csv, line 4"]
-    with pytest.raises(IndexError, match="there are 60 rows, and row 60"):
+    with pytest.raises(IndexError, match="row 60 was requested, but there are 60"):
         source.places(np.array([60]))
 
 
@@ -108,7 +108,7 @@ def test_shares_and_half_are_of_the_sum_of_all_norms():
 
 def test_it_says_what_it_needs():
     heavy = gd.HeavyRows()
-    assert str(heavy) == "no epoch was completed yet"
+    assert str(heavy) == "no epoch has been completed yet"
     with pytest.raises(gd.DataError, match=r"fit\(\.\.\., per_example=True\)"):
         linear().fit(np.ones((4, 3)), np.ones(4), loss="mse", callbacks=[heavy])
     with pytest.raises(ValueError, match="count"):
@@ -134,6 +134,6 @@ def test_an_epoch_that_was_begun_before_is_left_out():
         callbacks=[heavy, lambda e: e.trainer.updates == 7 and e.trainer.stop()],
     )
     trainer.fit(batches, per_example=True, callbacks=[heavy])
-    assert str(heavy) == "no epoch was completed yet"
+    assert str(heavy) == "no epoch has been completed yet"
     trainer.fit(batches, per_example=True, callbacks=[heavy])
     assert heavy.total == 100

@@ -299,7 +299,7 @@ def test_what_the_file_says_of_itself(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hashed": {"city": 4}}, "column 'city' is hashed, but ONNX .*min_count in place"),
+        ({"hashed": {"city": 4}}, "column 'city' is hashed, but ONNX .*min_count instead"),
         ({"dates": {"sold": "%d.%m.%Y %I:%M %p"}}, "column 'sold' .*'%d.%m.%Y %I:%M %p'.*ONNX"),
     ],
 )

@@ -616,11 +616,11 @@ def test_partial_fit_says_what_it_needs():
     classifier = quick().partial_fit(X[:50], y[:50], classes=["a", "b", "c"])
     with pytest.raises(ValueError, match="they can't change"):
         classifier.partial_fit(X, y, classes=["a", "b"])
-    with pytest.raises(ValueError, match=r"^y holds 'd', and the classes are"):
+    with pytest.raises(ValueError, match=r"^y holds 'd', but the classes are"):
         classifier.partial_fit(X, np.where(y == "a", "d", y))
     with pytest.raises(ValueError, match="y holds"):
         classifier.partial_fit(X, np.arange(150) % 3)
-    with pytest.raises(ValueError, match="y has 3 labels per row, and had one class"):
+    with pytest.raises(ValueError, match="y has 3 labels per row, but had one class"):
         classifier.partial_fit(X, np.eye(3, dtype=int)[np.arange(150) % 3])
     with pytest.raises(ValueError, match="a classifier needs 2 or more"):
         quick().fit(X[:50], y[:50])

@@ -288,7 +288,7 @@ def test_a_warm_start_may_have_validation_data_of_its_own():
         (iris()[0], "validation_data must be"),
         ((*iris(), None, None), "validation_data must be"),
         ((iris()[0][:, :3], iris()[1]), "X has 3 features.* expecting 4"),
-        ((iris()[0], iris()[1] + 1), "y holds .*3.*, and the classes are"),
+        ((iris()[0], iris()[1] + 1), "y holds .*3.*, but the classes are"),
         ((iris()[0], iris()[1][:9]), "inconsistent numbers of samples|rows"),
         ((np.full((3, 4), np.nan), [0, 1, 2]), "NaN"),
     ],

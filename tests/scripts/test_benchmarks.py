@@ -58,7 +58,7 @@ def forward(workload, params, x, y):
 
 
 def train(workload, data, epochs, order=None):
-    """Return the losses of some epochs, and the weights behind them; rows in order without one."""
+    """Return the losses of some epochs, and the final weights; rows are in order by default."""
     x, y = np.float64(data.x), data.y
     params = [[W.astype(float), b.astype(float)] for W, b in data.weights]
     m = [[np.zeros_like(p) for p in layer] for layer in params]
@@ -257,7 +257,7 @@ def test_a_busy_machine_is_one_process_that_ends(busy):
 
 @pytest.fixture
 def command(monkeypatch):
-    # With this set, the import would start Python anew.
+    # With this set, the import would start Python again.
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     return importlib.import_module("benchmarks.__main__")
 

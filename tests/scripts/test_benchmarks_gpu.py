@@ -3,6 +3,7 @@
 Its figures mean nothing there, but each part must write its table.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -30,6 +31,9 @@ gpu.WORKLOADS = tuple([
 ])
 gpu.STREAMED = gpu.STREAMED._replace(widths=(64, 16, 10), batch_size=1000)
 gpu.Watched.first, gpu.Watched.last = 1, 6
+few = gpu.WORKLOADS[0]._replace(rows=8)
+# The rows of what is timed are there before the clock starts.
+assert gpu.trainer_of(few, gpu.make_data(few)).batches.source.backend.name == "cupy"
 parts = {part.title: part._replace(seconds=600) for part in gpu.PARTS}
 parts["Tests"] = parts["Tests"]._replace(lines=lambda options: iter(["not run"]))
 gpu.PARTS = tuple(parts.values())
@@ -114,9 +118,9 @@ def test_a_part_that_fails_hangs_or_dies_leaves_the_others_alone(tmp_path):
     assert "another line\nfailed: its process ended with -11\n" in parts["dies"]
     assert "the last line" in parts["works"]
     child = int(parts["hangs"].split("child ")[1].split()[0])
-    # One that was killed may wait for somebody to ask how it ended.
-    left = Path(f"/proc/{child}/stat")
-    assert not left.exists() or ") Z " in left.read_text()
+    # It is gone, or was killed and waits for somebody to ask how it ended.
+    with contextlib.suppress(OSError):
+        assert ") Z " in Path(f"/proc/{child}/stat").read_text()
 
 
 def test_all_limits_together_are_under_eight_minutes(tmp_path):

@@ -28,7 +28,7 @@ class ArraySource(RandomAccess):
     y : array-like, shape (rows,) or (rows, K), optional
         Of the same kinds, or a pandas series.
     weight : array-like, shape (rows,), optional
-        How much each row counts; one of weight 0 may hold any numbers.
+        How much each row counts. A row of weight 0 may hold any numbers.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ def _shape_error(shape: tuple[int, ...], y: Array | None) -> DataError:
     """Return the error for an x that is not a table, or is empty, or a y of another length."""
     if len(shape) != 2:
         hint = ": x.reshape(-1, 1) makes a column of it" if len(shape) == 1 else ""
-        return ShapeError(f"x has shape {shape}, and a table of rows is needed{hint}")
+        return ShapeError(f"x has shape {shape}, but a table of rows is needed{hint}")
     if 0 in shape:
         return DataError(f"x has shape {shape}: there is nothing to train on")
     length = len(y) if y is not None and y.ndim else "no"

@@ -52,7 +52,7 @@ class Source(ABC):
     schema : Schema or None
         What the columns became, if the rows come from a table.
     target_problems : mapping of str to str
-        For each dtype by name, what it loses of a target of whole numbers; empty if nothing.
+        For each dtype by name, what a target of whole numbers would lose in it, if anything.
     """
 
     rows: int | None = None
@@ -86,14 +86,14 @@ class Source(ABC):
     def for_part(self, in_order: bool) -> "Source":
         """Return the same rows for a process that needs a part of them, in order or shuffled.
 
-        Data that are read once and kept for all rows are left to a process that needs all rows.
+        Such a process does not read and keep the rows that only others need.
         """
         return self
 
-    def settle(self, comm: Any) -> None:  # noqa: B027  (there may be nothing)
-        """Find, together with all processes of a communicator, what each would find alone.
+    def settle(self, comm: Any) -> None:  # noqa: B027  (many find nothing)
+        """Compute with all processes of a communicator what each would compute alone.
 
-        That is what is computed on first use: means, an index of rows, a fingerprint.
+        Means, an index of rows and a fingerprint are otherwise computed on first use.
         """
 
     @property
@@ -206,7 +206,7 @@ class Source(ABC):
             name of a column, which need not be used, or the values.
         time : str or array-like of shape (rows,), optional
             The rows with the latest times become the second part; rows with the same time stay
-            together. Times are numbers, dates in the usual notations, or NumPy datetimes.
+            together. Times are numbers, dates in the usual formats, or NumPy datetimes.
 
         Raises
         ------

@@ -139,7 +139,7 @@ def _write(source: Source, new: Path, folder: Path) -> dict[str, tuple[int, int]
             for file, dtype, array in zip(files, dtypes, present, strict=True):
                 if not np.can_cast(array.dtype, dtype, "safe"):
                     raise DataError(
-                        f"row {at} of {source!r} is {array.dtype}, and the first one {dtype}: "
+                        f"row {at} of {source!r} is {array.dtype}, but the first one is {dtype}: "
                         "give all pieces one dtype"
                     )
                 file.write(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data)

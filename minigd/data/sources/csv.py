@@ -116,7 +116,7 @@ class CsvSource(Tabular, RandomAccess):
     encoding : str, default "utf-8"
         Any that Python knows, such as ``"cp1252"`` or ``"utf-16"``.
     comment : str, default ""
-        How comment lines begin, such as ``"#"``. Later in a line it is an ordinary letter.
+        How comment lines begin, such as ``"#"``. Later in a line it is an ordinary character.
     strip : str, optional
         Characters taken off the end of every text, such as the full stop of ``>50K.``, and units
         after numbers, of one word or several: with ``"% sq ft"``, ``5%`` and ``20 sq ft`` are
@@ -129,7 +129,7 @@ class CsvSource(Tabular, RandomAccess):
         - ``"drop"``: its row is dropped, and `dropped` counts it;
         - ``"category"``: a missing category has its own level, ``color=missing``, and the row of a
           missing number is dropped;
-        - ``"mean"``, ``"median"``: of the column, over the rows used for training; a missing
+        - ``"mean"``, ``"median"``: that of the column in the rows used for training; a missing
           category has its own level;
         - ``"flag"``: the mean, and if any number is missing, another column, ``area=missing``,
           which is 1 there and 0 elsewhere;
@@ -142,7 +142,7 @@ class CsvSource(Tabular, RandomAccess):
         Texts that mean a missing value, besides the empty text and the defaults of pandas, such as
         NA and null. A text named in `categories` or `classes` is never missing.
     keep_default_na : bool, default True
-        Whether the default texts of pandas mean a missing value. With False, as where NA is a
+        Whether the default texts of pandas mean a missing value. With False, for example if NA is a
         country, only the empty cell and `na` do.
     decimal : str, default "."
         The mark before fractions.
@@ -154,7 +154,7 @@ class CsvSource(Tabular, RandomAccess):
         Levels of categorical columns; None for those in the file, even in a column of numbers.
     min_count : int, optional
         Levels with fewer rows than this, and those beyond the 99 most frequent ones, share one
-        level, ``city=other``. So does a text that is new later. Without it, a column of more than
+        level, ``city=other``. New texts get that level too. Without it, a column of more than
         100 texts is refused.
     hashed : dict of str to int, optional
         Categories without levels, and their number of columns: a text is 1 in the column given by
@@ -166,8 +166,8 @@ class CsvSource(Tabular, RandomAccess):
     logs : list of str, optional
         Columns with heavy tails; x holds sign(v)·log(1 + abs(v)) for each value v.
     leave_out : bool, default False
-        Leave out columns that are useless for learning: columns without any value, ids, and numbers
-        that count the rows. `left_out` says why. By default, columns without any value are refused.
+        Leave out columns that are useless for learning: columns without any value, ids, and row
+        numbers. `left_out` says why. By default, columns without any value are refused.
     classes : list, optional
         Classes of the target, in the order of their numbers.
     schema : Schema, optional
@@ -182,7 +182,7 @@ class CsvSource(Tabular, RandomAccess):
     index_path : path, optional
         Where to store the index of row offsets for other runs. An index of another file is refused.
     compression : {"infer", "gzip", "bz2", "xz", "zstd", "zip"} or None, default "infer"
-        How files are packed; ``"infer"`` finds out from their content. With any other value, a file
+        How files are packed; ``"infer"`` looks at their content. With any other value, a file
         that is packed differently is refused.
 
     Attributes
@@ -440,7 +440,7 @@ class CsvSource(Tabular, RandomAccess):
             raise describe(place, bad) from None
 
     def places(self, rows: Array) -> list[str]:
-        r"""Return the line of each row, and the file where there are several.
+        r"""Return the line of each row, and the file if there are several.
 
         The files are read once, up to the last of the rows.
 
@@ -464,7 +464,7 @@ class CsvSource(Tabular, RandomAccess):
             first += len(places)
             if high == len(wanted):
                 return [found[row] for row in np.asarray(rows).tolist()]
-        raise IndexError(f"there are {self.rows} rows, and row {int(wanted[-1])} was asked for")
+        raise IndexError(f"row {int(wanted[-1])} was requested, but there are {self.rows} rows")
 
     # Rows in order ---------------------------------------------------------------------------
 
@@ -473,7 +473,7 @@ class CsvSource(Tabular, RandomAccess):
         schema = self.schema
         kept = self._kept.rows_of(schema)
         if schema.fills:
-            # Kept rows have gaps, because a split learns what fills them from one part only.
+            # Kept rows have gaps, because a split fills them with means of one part only.
             yield from ((schema.fill(x), y) for x, y in self.unfilled().chunks(start))
             return
         self._check_unchanged()

@@ -37,7 +37,7 @@ class WrongFields(TableError):
 
 
 class NotUtf8(TableError):
-    """Some bytes are not UTF-8; `data` is the rows that they are in."""
+    """Some bytes are not UTF-8; `data` has the rows that contain them."""
 
     def __init__(self, message: str, data: bytes) -> None:
         super().__init__(message)
@@ -189,7 +189,7 @@ def blank_comments(
     r"""Return data in which carriage returns replace all letters of comment lines.
 
     Such a line counts as blank when rows are searched, and all places stay the same. `data`
-    begins with a row; a line within quotes is not a comment. A word may stand in quotes itself.
+    begins with a row; a line within quotes is not a comment. A comment mark may be in quotes.
 
     >>> blank_comments(b'#1\n2,"\n#3"\n#4', b"#")
     b'\r\r\n2,"\n#3"\n#4'
@@ -240,7 +240,7 @@ def _endless(
     if last is None or last[0] != _QUOTE:
         return TableError(f"{name}, line {line}: the row does not end{within}", *remedies)
     line += row.count(_NEWLINE, 0, last[1])
-    close = Remedy("close it, or double it if it belongs to a text")
+    close = Remedy("close it, or double it if it is part of a text")
     message = f"{name}, line {line}: a quote opens here and never closes{within}"
     return TableError(message, close, *remedies)
 
@@ -257,7 +257,7 @@ def _only_returns(data: bytes, starts: Array, ends: Array) -> Array:
 
 
 def _lone_return(data: bytes, separator: bytes, spaces: bool) -> int:
-    r"""Return where a \r is that neither \n nor another \r follows, outside quotes; -1 for none.
+    r"""Return where a \r outside quotes is not followed by \n or another \r; -1 for nowhere.
 
     >>> _lone_return(b'1,"\r"\r\n2\r3\n', b",", False)
     8
@@ -273,7 +273,7 @@ def _lone_return(data: bytes, separator: bytes, spaces: bool) -> int:
 
 
 def has_padding(data: bytes, separator: bytes, spaces: bool) -> bool:
-    r"""Tell whether the end of a line is the first or the last thing in quotes, blanks aside.
+    r"""Tell whether a text in quotes begins or ends with a line end, apart from blanks.
 
     Pandas reads such a text as a number, but the grammar does not.
 
@@ -329,7 +329,7 @@ def squeeze(data: bytes, separator: bytes) -> bytes:
 def split(row: bytes, separator: bytes) -> list[str]:
     """Return the fields of one row, without spaces around them; a `ValueError` if it is not a row.
 
-    Such bytes are not UTF-8, or hold a carriage return that ends no line.
+    It is not a row if it is not UTF-8, or has a carriage return that does not end a line.
     """
     mark = separator[:1]
     row = squeeze(row, separator).rstrip(b"\r\n")
@@ -397,7 +397,7 @@ def _are_in(separator: bytes, bytes_: Array) -> Array:
 
 
 def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Array]:
-    """Do the same one mark at a time: quotes in the middle of a field are ordinary letters."""
+    """Do the same one mark at a time; quotes in the middle of a field are ordinary characters."""
     ends: list[int] = []
     separators: list[int] = []
     for letter, at in _walk(data, separator, spaces):
@@ -409,7 +409,7 @@ def _scan_slowly(data: bytes, separator: bytes, spaces: bool) -> tuple[Array, Ar
 def _walk(data: bytes, separator: bytes, spaces: bool) -> Iterator[tuple[bytes, int]]:
     """Return newlines and separators outside quotes, and finally a quote that never closes."""
     mark = re.compile(b'["\n' + re.escape(separator) + b"]")
-    field, at, fresh = 0, 0, True  # fresh: no quote has been met in the field
+    field, at, fresh = 0, 0, True  # fresh: no quote so far in the field
     while (found := mark.search(data, at)) is not None:
         at, letter = found.start(), found.group()
         if letter != _QUOTE:

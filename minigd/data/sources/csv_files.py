@@ -95,7 +95,7 @@ def check_compression(files: list[Any], compression: Any) -> list[Any]:
         if packing != compression:
             what = f"packed by {PACKINGS[packing].title}" if packing else "not packed"
             raise TableError(
-                f"{name_of(given)} is {what}, and not as compression={compression!r} says",
+                f"{name_of(given)} is {what}, which contradicts compression={compression!r}",
                 Remedy("leave out compression", shell="leave out --compression"),
             )
     return files
@@ -120,7 +120,7 @@ def length_of_lines(file: BinaryIO, lines: int) -> int:
 
 
 class _Newlines:
-    """A reader of a file whose lines end in lone carriage returns, with newlines for them."""
+    """A reader that replaces lone carriage returns at line ends by newlines."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -133,7 +133,7 @@ class _Newlines:
 
 
 class _OwnPlace:
-    """A reader of the caller's file object at a place of its own, so that several can read it."""
+    """A reader of the caller's file object with its own position, so several can share it."""
 
     _lock = threading.Lock()
 

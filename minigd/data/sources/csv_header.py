@@ -45,7 +45,7 @@ from minigd.errors import DataError
 from minigd.progress import warn
 
 _SAMPLE = 1 << 16  # bytes of a file that show its layout
-_MOSTLY = 0.8  # of the lines begin with a number where others that do not are comments
+_MOSTLY = 0.8  # share of lines that begin with a number, if the others may be comments
 _LONGEST_DECLARATION = 32  # bytes of the line in which a file names its separator
 
 _LEAVE_NAMES = Remedy("leave out columns=[...]", shell="leave out --columns")
@@ -55,9 +55,9 @@ _LEAVE_PLACES = Remedy("leave out header=False", shell="leave out --no-header")
 class Header:
     """The names of the columns, from the first file or from the caller.
 
-    `columns` are the caller's names for files without a header. Without them, `header` says that
-    columns are named by position, 1, 2, ... `dialect` is the caller's, except for a separator that
-    a file names in its first line.
+    `columns` are the caller's names for files without a header. If there are none and `header` is
+    False, columns are named by position, 1, 2, ... `dialect` is the caller's, but a separator that
+    a file names in its first line replaces a comma.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Header:
         named, known = _named(selection), None if self.given else len(self.columns)
         mark = b"" if isinstance(error, MissingColumn) else comment_mark(error.row)
         if mark and not self.dialect.comment:
-            skip = "if lines that begin so are comments, pass {}"
+            skip = "if lines that begin like this are comments, pass {}"
             return [Remedy(skip, {"comment": mark.decode()})]
         if self.given and isinstance(error, MissingColumn):
             if all(self._has_quotes(column) for column in self.columns):
@@ -158,7 +158,7 @@ class Header:
             options = {"columns": example_names(layout.width)}
             return [Remedy(f"name all {layout.width} columns with {{}}", options)]
         command = "" if b"\n" in error.row else f"sed {error.line}d"
-        words = "fix the line, or take it out of the file if it is not a row"
+        words = "fix the line, or remove it if it is not a row"
         return [self._edited(words, command, error.name)]
 
     def _has_quotes(self, name: str) -> bool:
@@ -239,7 +239,7 @@ class Header:
             found = as_columns([*map(self._notation.unquoted, found)])
             if self.columns and found != self.columns:
                 raise DataError(
-                    f"{where}: the columns are not those of {self._first.name}: "
+                    f"{where}: the columns differ from those of {self._first.name}: "
                     f"{differing(found, self.columns)}; give all files one header, or leave this "
                     "one out"
                 )
@@ -255,9 +255,9 @@ class Header:
         return part
 
     def _lines_above(self, given: Any, name: str) -> int:
-        """Return how many lines are skipped; the first may name the separator, as Excel writes it.
+        """Return how many lines are skipped; the first may name the separator, as in Excel.
 
-        It replaces a comma. The line is never a row.
+        That separator replaces a comma. The line is never a row.
         """
         with open_text(given, self.dialect, name) as file:
             begin = read_bytes(file, _LONGEST_DECLARATION, name, 1).removeprefix(BOM)
@@ -270,20 +270,20 @@ class Header:
             self._skip_lines = max(1, self._skip_lines)
         if self.dialect.letter != letter:
             raise TableError(
-                f"{name}, line 1: the file says that {letter!r} separates columns, and separator "
+                f"{name}, line 1: the file says that {letter!r} separates columns, but separator "
                 f"is {self.dialect.letter!r}",
                 Remedy("pass {}", {"separator": letter}),
             )
         return max(1, self._skip_lines)
 
     def warn_of_encoding(self, stacklevel: int) -> None:
-        """Warn if the first file is in UTF-8 but is read in another encoding."""
+        """Warn if the first file is in UTF-8 but read in another encoding."""
         encoding, name = self.dialect.encoding, self._first.name
         if encoding.startswith(("utf", "ascii")):
             return
         with open_file(self._first.opened) as file:
             begin = read_bytes(file, _SAMPLE, name, 1)
-        # The last letter may be cut.
+        # The last character may be cut.
         decoder = codecs.getincrementaldecoder("utf-8")()
         with contextlib.suppress(UnicodeDecodeError):
             if not decoder.decode(begin).isascii():
@@ -337,9 +337,9 @@ class Header:
             if block.data[start:end].removeprefix(BOM).rstrip() == self._first_line:
                 first = part.line - 1
                 command = f"awk 'NR == {first} {{h = $0}} NR <= {first} || $0 != h'"
-                remedy = self._edited("take the line out of the file", command, part.name)
+                remedy = self._edited("remove the line", command, part.name)
                 where = f"{part.name}, line {block.line_of(row)}"
-                raise TableError(f"{where}: the header again", remedy)
+                raise TableError(f"{where}: the header is repeated", remedy)
 
 
 def _named(selection: Selection) -> set[str]:

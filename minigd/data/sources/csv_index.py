@@ -50,7 +50,7 @@ class RowIndex:
         return self._starts
 
     def settle(self, comm: Any) -> None:
-        """Build it with other processes, each from a part of the files."""
+        """Build the index with other processes, each from a part of the files."""
         needed = self._source.random_access and self._source._kept.rows is None
         there = self._starts is not None or self._load() is not None
         if not any(comm.gather(needed)) or any(comm.gather(there)):
@@ -80,7 +80,7 @@ class RowIndex:
         return found
 
     def _starts_of(self, block: Block, part: int) -> Array:
-        """Return where in a block the rows start that are not dropped."""
+        """Return where in a block the kept rows start."""
         if not self._source.schema.drops:
             return block.starts
         # A dropped row after a kept one is read with it, and dropped again.
@@ -179,7 +179,7 @@ class RowIndex:
             # Which rows are dropped depends on the columns in use, and on what counts as missing.
             known = [schema.missing, schema.levels if schema.unknown == "drop" else None]
             dropping = [sorted(schema.columns), sorted(source._missing.own), source._strip, *known]
-            # A usual word that is named as a level is a value, which few indexes record.
+            # A default missing word that is named as a level is a value; few indexes need this.
             words = {
                 column: sorted(word for word in named if word in source._missing)
                 for column, named in schema.kinds.named.items()
@@ -195,8 +195,8 @@ class RowIndex:
         own = {"keep_default_na": True, **self._key()}
         if {key: description.get(key, key == "keep_default_na") for key in own} != own:
             raise CheckpointError(
-                f"{os.fspath(self._path)!r} is an index of other data than "
-                f"{self._parts[0].name}: delete it, and it will be made again"
+                f"{os.fspath(self._path)!r} is an index of data other than "
+                f"{self._parts[0].name}: delete it, and it will be rebuilt"
             )
         with of_file(self._path):
             starts = [arrays[f"starts{i}"] for i in range(len(self._parts))]
@@ -217,14 +217,14 @@ def row_numbers(rows: Rows, n: int) -> Array:
     if len(index) and index.min() < 0:
         index = np.where(index < 0, index + n, index)
     if len(index) and not 0 <= index.min() <= index.max() < n:
-        raise IndexError(f"there are {n} rows, and row {rows} was asked for")
+        raise IndexError(f"row {rows} was requested, but there are {n} rows")
     return index
 
 
 def _refuse_packed(part: Part) -> None:
     if is_packed(part):
         raise DataError(
-            f"{part.name} is packed, and rows in the middle of it can't be reached: unpack it, or "
+            f"{part.name} is packed, so rows in the middle of it can't be reached: unpack it, or "
             "use source.cache(folder), or a shuffle buffer"
         )
 
@@ -234,6 +234,6 @@ def _refuse_translated(part: Part, dialect: Dialect) -> None:
         what = f"in {dialect.encoding}" if dialect.encoding != "utf-8" else "separated by "
         what += "" if dialect.encoding != "utf-8" else repr(dialect.letter)
         raise DataError(
-            f"{part.name} is {what}, and rows in the middle of it can't be reached: write it as "
+            f"{part.name} is {what}, so rows in the middle of it can't be reached: write it as "
             "UTF-8, or use source.cache(folder), or a shuffle buffer"
         )

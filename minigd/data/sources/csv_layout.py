@@ -20,14 +20,14 @@ from minigd.progress import warn
 
 SEPARATORS = {**{mark: mark.encode() for mark in ",;\t|^~:"}, "blanks": BLANKS}
 """Separators to try, as callers write them and as `csv_blocks.py` does."""
-_IN_CELLS = ":"  # is less often a separator than a part of times
+_IN_CELLS = ":"  # more often a part of times than a separator
 
 _ERROR = re.compile(rb"#(N/A|[A-Z0-9/]+[!?])", re.IGNORECASE)
 _COMMENTS = (b"#", b"%", b"//", b"--", b"!")
-_MOST_NAMES = 20  # written out in advice
-_FEW_LINES, _MOST_ABOVE = 10, 0.75  # lines above a table, and their share of what is looked at
-_DIVIDED = 0.2  # of the cells of a table hold another separator where that may be the right one
-_ALIKE = 0.9  # of the rows have as many fields as the table has columns
+_MOST_NAMES = 20  # that are written out in advice
+_FEW_LINES, _MOST_ABOVE = 10, 0.75  # lines above a table, and their share of the sample
+_DIVIDED = 0.2  # share of cells with another separator, from which it may be the right one
+_ALIKE = 0.9  # share of rows that have as many fields as the table has columns
 
 
 class Layout(NamedTuple):
@@ -39,7 +39,7 @@ class Layout(NamedTuple):
     skip_lines : int
         Lines before the header, or before the first row.
     fields : list of str
-        Of the first line after those.
+        Fields of the first line after those.
     width : int
         Fields of most rows.
     numbers : float
@@ -89,7 +89,7 @@ def find_layout(
             layout = Layout(text, rows[start][0], rows[start][1], width, numbers)
             likely = text != _IN_CELLS or text == separator
             as_given = text == separator
-            # Tabs that are doubled here and there are runs of blanks.
+            # If some tabs are doubled, the separator is a run of blanks.
             alike = sum(len(fields) == width for fields in table)
             rank = (holds_names, likely, whole_cells, numbers, -start, as_given, width, alike)
             if best is None or rank > best[0]:
@@ -133,12 +133,12 @@ def _best_start(
     most = max(_FEW_LINES, _MOST_ABOVE * len(rows))
     starts = [i for i in places if i <= most and _alike(widths[i + 1 :], width)]
     if not starts or (columns is None and names[places[0]] and not names[starts[0]]):
-        return None  # the second: a header, and rows of many widths
+        return None  # in the second case: a header, and rows of many widths
     start = starts[0]
     if columns is not None:
         return False, start, width
     if start and widths[start - 1] == width - 1 and names[start - 1] and not names[start]:
-        # A header may have one name less than the rows have fields.
+        # A header may have one name fewer than the rows have fields.
         start -= 1
     # A title may have as many words as there are columns.
     below = _share_of_numbers([fields for _, fields in rows[start + 2 :]])
@@ -147,7 +147,7 @@ def _best_start(
 
 
 def _share_of_numbers(rows: Sequence[Sequence[str]]) -> float:
-    # An empty field says nothing, and does not occur between two blanks.
+    # An empty field proves nothing, and does not occur between two blanks.
     cells = [cell for fields in rows for cell in fields if cell]
     return sum(map(_is_number, cells)) / max(1, len(cells))
 
@@ -181,7 +181,7 @@ def fields_of(line: bytes, mark: bytes) -> list[str]:
 
 
 def comment_mark(row: bytes) -> bytes:
-    """Return the mark that a line begins with, if comments may begin so.
+    """Return the mark that a line begins with, if comments may begin with it.
 
     Error values of spreadsheets, such as #N/A, are not comments.
 
@@ -270,7 +270,7 @@ def complete(header: list[str], block: Block, below: bool) -> tuple[str, list[st
     short = counts == len(header) + 1
     if len(short) == 0 or short.mean() < _ALIKE:
         return "", header
-    names = f"the header has {len(header)} name{'s' * (len(header) != 1)}, and the rows have "
+    names = f"the header has {len(header)} name{'s' * (len(header) != 1)}, but the rows have "
     tails = zip(block.separators[last[short] - 1] + 1, ends[short], strict=True)
     if all(block.data[start:end].strip() in (b"", b'""') for start, end in tails):
         return f"{names}{len(header) + 1} fields, of which the last is empty", [*header, ""]
@@ -292,15 +292,15 @@ def unnamed_among(features: Sequence[str], requested: Collection[str]) -> list[s
 def warn_of_unnamed(
     unnamed: list[str], where: str, stacklevel: int, left_out: Collection[str] = ()
 ) -> None:
-    """Warn of columns without a name, such as the index of a frame; say whether they are used."""
+    """Warn about columns without a name, such as a frame's index; say whether they are used."""
     if not unnamed:
         return
     useless = all(column in left_out for column in unnamed)
     several = len(unnamed) > 1
     what = f"column{'s' * several} {', '.join(map(repr, unnamed))} {'have' if several else 'has'}"
-    becomes = f"{'are' if several else 'is'} left out" if useless else "will be learned from"
+    becomes = f"{'are' if several else 'is'} left out" if useless else "will be used for training"
     index = f"as when pandas writes the index of a frame, and {becomes}"
-    leave = "say so with {}" if useless else f"leave {'them' if several else 'it'} out with {{}}"
+    leave = "confirm with {}" if useless else f"leave {'them' if several else 'it'} out with {{}}"
     warning = TableWarning(f"{where}: {what} no name, {index}", Remedy(leave, {"exclude": unnamed}))
     warn(warning, stacklevel=stacklevel)
 

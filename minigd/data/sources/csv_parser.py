@@ -21,7 +21,7 @@ _MANY = 200  # columns
 
 
 class NotNumbers(ValueError):
-    """Texts in columns of numbers; the first one is at a row of a frame."""
+    """Texts in columns of numbers; `row` is the place of the first one in a frame."""
 
     def __init__(self, row: int, column: str, texts: list[str], columns: list[str]) -> None:
         super().__init__(f"column {column!r}: {texts[0]!r} is not a number")
@@ -157,7 +157,7 @@ class Parser:
     def _read_numbers(self, data: bytes, numbers: Collection[str]) -> Any:
         """Return the columns in use: `numbers` as float64, the others as written.
 
-        Of many columns, those of numbers alone: an option for each takes longer than reading twice.
+        Many columns are read as numbers alone: an option for each takes longer than reading twice.
         A `ValueError` means that pandas can't read a cell of these columns as a number.
         """
         # With one dtype, and columns by number, pandas needs a fifth less time than with a dtype
@@ -180,7 +180,7 @@ class Parser:
         places = sorted(self._places[column] for column in columns)
         data = squeeze(data, self._separator)
         if data.startswith(BOM):
-            # Here it is part of a cell, but pandas would drop it; a blank line is not a row.
+            # Pandas drops these bytes at the start, but they belong to a cell; a blank line helps.
             data = b"\n" + data
         frame = self._pandas.read_csv(
             io.BytesIO(data),
@@ -221,6 +221,6 @@ def import_pandas() -> Any:
 
 
 def _exact(pandas: Any) -> dict[str, str]:
-    # From 3.1 on pandas reads numbers exactly by default, and warns of the option.
+    # From 3.1 on pandas reads numbers exactly by default, and warns about the option.
     version = tuple(int(part) for part in pandas.__version__.split(".")[:2])
     return {} if version >= (3, 1) else {"float_precision": "round_trip"}

@@ -56,7 +56,7 @@ def with_progress_over(
 ) -> Iterator[Block]:
     """Return the blocks of a file, or of a piece of it, and show the progress."""
     file, dialect = source._parts[part], source._dialect
-    # The size of the content of a packed file is unknown, and so is that in another encoding.
+    # The size of the content is unknown for a packed file, and for another encoding.
     plain = dialect.is_plain and not is_packed(file)
     start, stop = (0, file.size) if piece is None else (piece.start, piece.stop)
     return with_progress(
@@ -201,7 +201,7 @@ def _begin(source: Any, rank: int, size: int) -> tuple[int, int]:
 
 
 def _row_after(source: Any, k: int, offset: int) -> int:
-    """Return where a row seems to begin after a place in a file; the end of the file if nowhere."""
+    """Return where a row seems to begin after a place in a file, or where the file ends."""
     part: Part = source._parts[k]
     dialect = source._dialect
     marks, fields = (dialect.separator, dialect.spaces), len(source._columns) - 1

@@ -31,13 +31,13 @@ class Once:
 
     @property
     def can_stream(self) -> bool:
-        """Whether its kind can be read without its end, unlike a zip archive or a Parquet file."""
+        """Whether it can be read without its end, unlike a zip archive or a Parquet file."""
         head = self.read(LONGEST)
         self.seek(0)
         return packing_of(head) != "zip" and not head.startswith(b"PAR1")
 
     def let_go(self) -> None:
-        """From now on keep only what was read ahead."""
+        """Keep only what was read ahead from now on."""
         self._keeps = False
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -70,7 +70,7 @@ class Once:
 
 
 class CsvStream(CsvSource):
-    """Rows of a `Once`, for the schema of another table: `encoded` gives them, and nothing else.
+    """Rows of a `Once`, for the schema of another table; only `encoded` returns them.
 
     Their number, and the missing values in them, are known after they have been read.
     """
@@ -87,11 +87,11 @@ class CsvStream(CsvSource):
         self.rows = None  # type: ignore[assignment]
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
-        """Return none: there is no first pass over the rows."""
+        """Return no frames: there is no first pass over the rows."""
         return iter(())
 
     def encoded(self) -> Iterator[Encoded]:
-        """Return x, y, and which rows were not dropped (None for all), as they come."""
+        """Return x, y, and which rows were not dropped (None for all), as they arrive."""
         applied = Applied(self.schema, self)
         for part, block in self._all_blocks():
             self._parts[part].opened.let_go()

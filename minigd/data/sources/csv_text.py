@@ -17,7 +17,7 @@ from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError
 
 _UTF8 = "utf-8"
-_STAND_IN = "\x1f"  # for a separator of several bytes; the control character that means one
+_STAND_IN = "\x1f"  # for a separator of several bytes: the control character "unit separator"
 _CHUNK = 1 << 16
 
 
@@ -123,7 +123,7 @@ def open_text(given: Any, dialect: Dialect, name: str) -> Iterator[BinaryIO]:
 
 
 class _Translated:
-    """A reader of a file in another encoding, whose places are those in UTF-8."""
+    """A reader of a file in another encoding; its positions are those in UTF-8."""
 
     def __init__(self, file: Any, dialect: Dialect, name: str) -> None:
         self._file, self._dialect, self._name = file, dialect, name
@@ -144,7 +144,7 @@ class _Translated:
             offset -= len(skipped)
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes of UTF-8, as many as asked for unless the file ends."""
+        """Return the next bytes of UTF-8, as many as requested unless the file ends."""
         pieces, there = [self._ready], len(self._ready)
         while not self._ended and (size < 0 or there < size):
             chunk = self._file.read(_CHUNK if size < 0 else max(_CHUNK, size - there))

@@ -8,7 +8,7 @@ import unicodedata
 from minigd.data.tables.remedy import Remedy
 
 _LOOKED_AT = 1 << 16  # bytes
-_FEWEST, _FEWEST_DIFFERENT = 8, 5  # letters that tell an encoding
+_FEWEST, _FEWEST_DIFFERENT = 8, 5  # letters that are enough to tell an encoding
 
 
 def recode(data: bytes) -> Remedy:
@@ -23,9 +23,9 @@ def recode(data: bytes) -> Remedy:
 def likely_encoding(data: bytes) -> str | None:
     r"""Return the encoding of bytes that are not UTF-8, if it is certain.
 
-    It is cp932 where that gives Japanese syllables, or cp1252 where single letters with accents
-    stand among plain ones, and the neighbors of cp1252 would read them alike. For other letters
-    than Latin ones it is what charset-normalizer finds, where that is installed.
+    It is cp932 if that gives Japanese syllables. It is cp1252 if single letters with accents are
+    among plain ones, and encodings similar to cp1252 would give the same letters. For letters that
+    are not Latin, charset-normalizer finds the encoding, if it is installed.
 
     >>> likely_encoding("Köln,1".encode("cp1252")), likely_encoding("Łódź,1".encode("cp1250"))
     ('cp1252', None)
@@ -64,7 +64,7 @@ def _by_letters(data: bytes) -> str | None:
     with contextlib.suppress(UnicodeDecodeError):
         japanese = [letter for letter in data.decode("cp932") if not letter.isascii()]
         halves = any("\uff61" <= letter <= "\uff9f" for letter in japanese)
-        # Characters of Japanese are pairs of bytes that others read as theirs.
+        # Japanese characters are pairs of bytes that other encodings read as their own.
         if not halves and best.encoding != "cp932" and max(japanese) >= "\u4e00":
             return None
     return codecs.lookup(best.encoding).name

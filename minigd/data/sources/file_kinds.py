@@ -22,7 +22,7 @@ from minigd.errors import DataError
 from minigd.storage.regular_files import open_regular
 
 HEAD = 4096
-_LISTED = 1 << 20  # bytes of a tar archive in which a table is looked for
+_LISTED = 1 << 20  # bytes of a tar archive that are searched for a table
 _SAVED = "description.json.npy"  # what `minigd.storage.npz.write` puts into each of its files
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\f\r"))
 _OF_TABLES = (".csv", ".tsv", ".txt", ".data", ".dat", ".tab", ".parquet", ".npy")
@@ -154,7 +154,7 @@ _KINDS = {
         "a table is a CSV, Parquet or .npy file",
     ),
     **{
-        encoding: _Kind(f"text in {encoding[:6].upper()}, and not in UTF-8")
+        encoding: _Kind(f"text in {encoding[:6].upper()}, not in UTF-8")
         for encoding in ("utf-32", "utf-32-le", "utf-32-be", "utf-16", "utf-16-le", "utf-16-be")
     },
     "returns": _Kind(
@@ -205,7 +205,7 @@ def kind_of(given: Any) -> str:
         return _kind_of_head(head)
     kind = _kind_of_archive(given) if packing == "zip" else packing
     inside = _kind_inside(given, packing) if kind == packing else ""
-    # An archive of several members is named for what it is.
+    # An archive with several members is reported as an archive.
     known = ("text", "returns") if packing == "zip" else ("text", "returns", "tar")
     return inside if inside in known else kind
 
@@ -232,7 +232,7 @@ def opened(given: Any) -> Iterator[Any]:
 def check_kind(given: Any, expected: str = "text", encoding: str = "utf-8") -> None:
     """Refuse a file of another kind than the one expected: "text", "array" or "parquet".
 
-    A text of two or four bytes per letter is expected where `encoding` says so.
+    A text of two or four bytes per character is expected if `encoding` says so.
     """
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else str(getattr(given, "name", "the file object"))
@@ -297,13 +297,13 @@ def _remedy(known: _Kind, given: Any, name: str, kind: str = "") -> Remedy:
 def _member(given: Any, kind: str) -> str:
     """Return the name of the table in an archive: the first that looks like one."""
     names: list[str] = []
-    # A file that is damaged further on has no names, and is refused anyway.
+    # A file that is damaged later on shows no names here, and is refused anyway.
     with contextlib.suppress(Exception), opened(given) as file:
         if kind in ("zip", "arrays"):
             with zipfile.ZipFile(file) as archive:
                 names = [one.filename for one in archive.infolist() if not one.is_dir()]
         elif kind == "tar":
-            # Only a small part: the member may be packed, and hold any number of bytes.
+            # Only a small part: the member may be packed, and of any size.
             with tarfile.open(fileobj=io.BytesIO(_begin_unpacked(given, _LISTED))) as tar:
                 names.extend(one.name for one in tar if one.isfile())
     if kind == "sqlite" and isinstance(given, str | os.PathLike):
@@ -376,7 +376,7 @@ def _kind_of_head(head: bytes) -> str:
     if mark is not None:
         return mark
     begins = next((begin for begin in _BEGINS if head.startswith(begin)), None)
-    # The letters that some begin with are those of names too: ORC, BM, RIFF.
+    # Some kinds begin with letters that may also begin a name: ORC, BM, RIFF.
     binary = len(head.translate(None, _CONTROL)) < len(head)
     if begins is not None and (binary or len(begins) > 6 or not begins[:1].isalnum()):
         return _BEGINS[begins]
@@ -388,7 +388,7 @@ def _kind_of_head(head: bytes) -> str:
 
 
 def _is_svmlight(head: bytes) -> bool:
-    """Tell whether all lines are a label and pairs of a rising place and a value."""
+    """Tell whether all lines are a label and pairs of a rising index and a value."""
     lines = head.split(b"\n")[: -1 if len(head) == HEAD else None]
     found = [_SVMLIGHT.fullmatch(line) for line in lines if line.strip() and line[:1] != b"#"]
     if not found or None in found:
@@ -396,16 +396,16 @@ def _is_svmlight(head: bytes) -> bool:
     pairs = [re.findall(rb"(\d+):(\S+)", line[1]) for line in found if line]
     places = [[int(place) for place, _ in row] for row in pairs]
     rising = all(row == sorted(set(row)) for row in places)
-    # What may all be times of day is a table.
+    # If all values may be times of day, it is a table.
     return rising and any(not re.fullmatch(rb"[0-5]\d", value) for row in pairs for _, value in row)
 
 
 def _wide_text(head: bytes) -> str | None:
-    """Return the encoding of a text of two or four bytes per letter, from its NUL bytes."""
+    """Return the encoding of a text of two or four bytes per character, from its NUL bytes."""
     for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         with contextlib.suppress(UnicodeDecodeError):
             text = codecs.getincrementaldecoder(encoding)().decode(head)
-            # Few bytes of a text in UTF-16 are 0, and those are all the first or all the second.
+            # In UTF-16, many bytes are 0: all of them are first bytes, or all are second bytes.
             half = 10 * head.count(0) >= len(head) and (0 not in head[::2] or 0 not in head[1::2])
             if (half or "32" in encoding) and "\0" not in text and "\n" in text.replace("\r", "\n"):
                 return encoding

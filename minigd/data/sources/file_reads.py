@@ -24,9 +24,9 @@ GAP = 1 << 13
 PIECE = 1 << 20
 """Bytes read at once if rows are close together."""
 HELD = 256 << 20
-"""Bytes of the longest array that is kept in memory once it is read: that is fastest."""
+"""Bytes of the longest array that is kept in memory once it is read, which is fastest."""
 _GATHERED, _GATHERED_HELD = 64 << 20, 1 << 16  # bytes of rows fetched at once
-_NUMBERS = 40  # bytes for each row, while it is found where in the file it lies
+_NUMBERS = 40  # bytes of memory for each row while its place in the file is computed
 
 _holding = threading.Lock()
 
@@ -93,7 +93,7 @@ def _read_apart(
 
 
 class ArrayFile:
-    """An array in a file, of which rows are read when they are used.
+    """An array in a file; its rows are read when they are used.
 
     Attributes
     ----------
@@ -183,18 +183,18 @@ class ArrayFile:
         index = np.asarray(rows, dtype=np.int64)
         index = np.where(index < 0, index + len(self), index)
         if len(index) and not 0 <= index.min() <= index.max() < len(self):
-            raise IndexError(f"there are {len(self)} rows, and row {rows} was asked for")
+            raise IndexError(f"row {rows} was requested, but there are {len(self)} rows")
         out = np.empty((len(index), *self.shape[1:]), self.dtype)
         self.gather_into(out, index)
         return out
 
     def gather_into(self, out: Array, index: Array) -> None:
-        """Read the rows of these numbers, one piece of the file after another, into `out`."""
+        """Read the rows with these numbers into `out`, one piece of the file after another."""
         if self._in_runs:
             self._read_runs(out, index)
             return
         pieces = index // self.piece
-        # Numbers of few bits are sorted fastest.
+        # Integers with few bits are sorted fastest.
         narrow = pieces.astype(np.min_scalar_type(len(self) // self.piece))
         order = np.argsort(narrow, kind="stable")
         wanted = index[order]

@@ -47,9 +47,9 @@ classes, schema, dtype
     TypeError
         If it is not a table.
     DataError
-        As `CsvSource`, with the row in place of the line: a missing value, a column of lists, ….
+        As for `CsvSource`, with the row instead of the line: a missing value, a column of lists, ….
     ImportError
-        If pandas is missing, or narwhals where it is needed; it says what to install.
+        If pandas is missing, or narwhals if it is needed. The message says what to install.
 
     Notes
     -----
@@ -102,7 +102,7 @@ classes, schema, dtype
             )
         self._arrow = not hasattr(table, "iloc")
         names = list(map(str, table.column_names if self._arrow else table.columns))
-        # One column at a time: pandas would copy all of them for some of them.
+        # One column at a time: pandas would copy all columns to select some.
         columns = (
             table.columns if self._arrow else [table.iloc[:, j].array for j in range(len(names))]
         )
@@ -133,7 +133,7 @@ classes, schema, dtype
     def _fetch(self, rows: Array) -> Any:
         return self._part(rows)
 
-    # Targets that are no column ------------------------------------------------------------------
+    # Targets that are not a column ---------------------------------------------------------------
 
     _targets: Array | None = None
 

@@ -1,7 +1,7 @@
 """Rows from callers that are neither an array nor a source: frames and iterables.
 
-A frame of numbers is an array. A frame that holds text is a source, and so is a frame for a model
-whose columns came from a table.
+A frame of numbers is used as an array. A frame with text becomes a source, and so does a frame for
+a model whose columns came from a table.
 """
 
 from collections.abc import Iterator, Mapping
@@ -88,15 +88,15 @@ def as_source(
 
 
 def _open(schema: Schema) -> Schema:
-    """Return a schema in which a new text counts as ``other``."""
+    """Return a schema that reads a new text as ``other``."""
     return schema if schema.unknown == "drop" else schema.replace(unknown="other")
 
 
 def rows_to_predict(x: Any, model: Any, size: int) -> Iterator[tuple[Array, str, Any]] | None:
-    """Return the rows of a source, of Batches or of such a frame, with their name and numbers.
+    """Return the rows of a source, a Batches or such a frame, with their name and numbers.
 
     There are `size` rows in each piece, however the source reads them, because the number of rows
-    in a product of matrices decides the order of its sums. None for an array.
+    in a product of matrices decides the order of its sums. For an array the result is None.
     """
     schema: Any = False
     if model.schema is not None:

@@ -19,7 +19,7 @@ def find_files(given: Any, endings: Sequence[str], what: str) -> list[Any]:
 
     A pattern, such as ``data/*.csv``, means the files that match it; a folder, those in it whose
     names have one of the `endings`, packed or not, and do not begin with ``.`` or ``_``. Both are
-    in the order of their names. ``~`` is the user's folder. Errors say `what` a file is to be.
+    in the order of their names. ``~`` is the user's folder. `what` is the expected kind of file.
     """
     return [file for one in files_given(given, what) for file in _files_of(one, endings)]
 
@@ -50,13 +50,13 @@ def _in_folder(folder: str, endings: Sequence[str]) -> list[Any]:
     pattern = os.path.join(folder, "*.txt" if ending is None else os.path.join("**", f"*{ending}"))
     known = f"{', '.join(endings[:-1])} or {endings[-1]}"
     raise DataError(
-        f"the folder {folder!r} holds no file that ends in {known}: name its files, or a pattern "
+        f"the folder {folder!r} has no file that ends in {known}: name its files, or a pattern "
         f"such as {pattern!r}"
     )
 
 
 def ending_of(name: str) -> str:
-    """Return the ending of a table's name in lower case, without that of packing.
+    """Return the ending of a table's name in lower case, ignoring an ending such as ``.gz``.
 
     >>> ending_of("data/Houses.CSV.gz")
     '.csv'
@@ -74,7 +74,7 @@ def _each_once(given: str, files: list[str]) -> list[str]:
         other = plain.setdefault(name, file)
         if other != file:
             raise DataError(
-                f"{given!r} holds {other} and {file}, which may be the same rows: remove one of "
+                f"{given!r} contains {other} and {file}, which may be the same rows: remove one of "
                 "them, or name the files"
             )
     return files

@@ -20,6 +20,7 @@ from minigd.storage.regular_files import open_regular
 from minigd.types import Array
 
 _KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_DIMENSIONS = 32  # as in a .npy file; NumPy has a limit too
 
 
 class IdxSource(StoredRows):
@@ -68,7 +69,7 @@ class IdxSource(StoredRows):
         x = read_idx(name, table=True)
         y = None if labels is None else read_idx(check_path("labels", labels))
         if x.nbytes == 0:
-            raise DataError(f"{name} has the shape {x.shape}: it holds no rows")
+            raise DataError(f"{name} has the shape {x.shape}: it has no rows")
         super().__init__(x, y, name)
 
     @property
@@ -106,7 +107,7 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
             shape = struct.unpack(f">{dimensions}I", begin[4:start])
         except (struct.error, OSError, EOFError, ValueError, zlib.error) as error:
             raise DataError(f"{file} is not an IDX file, or is damaged: {error}") from error
-    if zero != 0 or kind not in _KINDS or dimensions == 0:
+    if zero != 0 or kind not in _KINDS or not 0 < dimensions <= _MOST_DIMENSIONS:
         raise DataError(f"{file} is not an IDX file: it begins with {begin[:4]!r}")
     dtype = np.dtype(_KINDS[kind])
     expected = math.prod(shape) * dtype.itemsize
@@ -120,6 +121,6 @@ def read_idx(path: str | os.PathLike[str], table: bool = False) -> Array | Array
         shape = (shape[0], math.prod(shape[1:]))
     if not packed:
         return ArrayFile(file, start, shape, dtype, opened=about)
-    # A foreign byte order would slow down every gather; bytes, the usual case, have none.
+    # Another byte order would slow down every gather. Single bytes, the usual case, have none.
     array: Array = content[start:].view(dtype).reshape(shape)
     return array

@@ -76,7 +76,7 @@ def _table(data: Any, schema: Schema) -> Any:
     if array.ndim != 2 or array.shape[1] != width:
         names = ", ".join(schema.features)
         raise ShapeError(
-            f"data has the shape {array.shape}, and the model takes rows of {width} "
+            f"data has the shape {array.shape}, but the model takes rows of {width} "
             f"value{'s' * (width != 1)}, in this order: {names}. For one row, give [row]"
         )
     return pandas.DataFrame(array, columns=schema.features)
@@ -90,7 +90,7 @@ def _is_row(data: Mapping[Any, Any]) -> bool:
 
 
 def _written(dates: Any, format: str) -> Any:
-    """Return a column with dates and times as text in a notation, or as seconds since 1970."""
+    """Return a column with dates and times as text in a format, or as seconds since 1970."""
 
     def written(value: Any) -> Any:
         if not isinstance(value, datetime.date | datetime.time):

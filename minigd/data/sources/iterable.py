@@ -24,11 +24,11 @@ from minigd.errors import DataError, check_dtype, shown, validated
 from minigd.types import Array
 
 _ROWS = 1024
-"""Single rows that are put together."""
+"""Single rows that are collected in one piece."""
 
 
 class IterableSource(TypedTable):
-    """Rows from pieces that an iterable gives, one after the other.
+    """Rows from the pieces of an iterable, one after another.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ classes, schema, dtype
     ------
     DataError
         If a one-shot iterator, such as a generator, is read for a second time; or if a piece has
-        another type, or a value that a table must not have.
+        another type, or an invalid value.
 
     Notes
     -----
@@ -91,7 +91,7 @@ classes, schema, dtype
         if self.one_shot:
             if target is not None or schema is not None:
                 raise DataError(
-                    f"{name} can be read only once, and a table needs a first pass over its "
+                    f"{name} can be read only once, but a table needs a first pass over its "
                     "columns: pass a function that makes it, IterableSource(lambda: ...)"
                 )
             return
@@ -127,12 +127,12 @@ classes, schema, dtype
                 continue
             records = some if _is_record(some[0]) else some[0]
             if not all(isinstance(record, Mapping) for record in records):
-                yield frame_of(records, self._name)  # which refuses it
+                yield frame_of(records, self._name)  # this refuses it
             yield self._frame_of_records(records)
 
     def _frame_of_records(self, records: Sequence[Mapping[Any, Any]]) -> Any:
         values = [{str(k): _single(v) for k, v in record.items()} for record in records]
-        # As objects, whole numbers keep their digits beside a missing one.
+        # As objects, whole numbers keep their digits next to a missing one.
         frame = import_pandas().DataFrame(values, dtype=object)
         known = list(frame.columns) if self._known is None else self._known
         new = [column for column in frame.columns if column not in known]
@@ -200,7 +200,7 @@ classes, schema, dtype
         return ((x, y, None) for x, y in self._pairs())
 
     def settle(self, comm: Any) -> None:
-        """Settle what can be read again."""
+        """Do what `Source.settle` does, if the rows can be read again."""
         if not self._passes.one_shot:
             super().settle(comm)
 
@@ -213,7 +213,7 @@ classes, schema, dtype
 
 
 def gives_pieces(x: Any) -> bool:
-    """Tell whether x is an iterable of pieces, and not one array of rows.
+    """Tell whether x is an iterable of pieces, not one array of rows.
 
     >>> gives_pieces(iter([])), gives_pieces([{"a": 1.0}]), gives_pieces([[1.0]])
     (True, True, False)
@@ -245,7 +245,7 @@ def _dimensions(x: Any) -> int | None:
 
 
 def _is_pair(piece: Any) -> bool:
-    """Tell whether a piece is meant as (x, y) or (x,), as a list of arrays or a row is too."""
+    """Tell whether a piece means (x, y) or (x,), even as a list of arrays or as a row."""
     if isinstance(piece, list):
         return len(piece) > 0 and (hasattr(piece[0], "shape") or _is_labeled(piece))
     return isinstance(piece, tuple)
@@ -274,7 +274,7 @@ def _single(value: Any) -> Any:
 
 
 def _together(pieces: Iterable[Any], is_single: Callable[[Any], bool]) -> Iterator[list[Any]]:
-    """Return pieces alone, and up to `_ROWS` of single rows that follow one another together."""
+    """Return each piece alone, and up to `_ROWS` consecutive single rows together."""
     rows: list[Any] = []
     for piece in pieces:
         if is_single(piece):
@@ -312,7 +312,7 @@ class _Passes:
     def __init__(self, given: Any, name: str) -> None:
         if is_table(given) or isinstance(given, Mapping):
             raise TypeError(
-                f"pieces must be an iterable of tables, and {type(given).__name__} is one table: "
+                f"pieces must be an iterable of tables, but {type(given).__name__} is one table: "
                 "use FrameSource(table, target=...)"
             )
         if isinstance(given, str | bytes) or not (
@@ -402,6 +402,6 @@ def _check_function(given: Any, name: str) -> None:
         return  # a C function without a signature
     except TypeError as error:
         raise TypeError(
-            f"the function for {name} is called without arguments, and needs some ({error}): "
+            f"the function for {name} is called without arguments, but needs some ({error}): "
             "IterableSource(lambda: make_it(...))"
         ) from None

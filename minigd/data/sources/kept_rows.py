@@ -25,7 +25,7 @@ from minigd.types import Array
 MOST_OF_TEXT = 2
 """At most this many bytes of numbers per byte of text: one-hot columns may need many more."""
 SAID_FROM = 64 << 20
-"""Bytes of numbers from which on a line reports that they are kept."""
+"""From this many bytes of numbers, a line reports that they are kept."""
 _LEAST = 1 << 16  # bytes of numbers that are always allowed
 _PIECE = 1 << 16  # rows converted at once
 
@@ -40,9 +40,9 @@ class KeptRows:
     Parameters
     ----------
     name : str
-        Of the text, for a line about it.
+        Name of the text, for messages.
     size : int
-        Its bytes.
+        Its length in bytes.
     possible : bool
         Whether rows may be kept; it becomes False when there is no space.
     """
@@ -71,7 +71,7 @@ class KeptRows:
 
     @classmethod
     def of(cls, parts: Sequence[Part], possible: bool) -> "KeptRows":
-        """Return what keeps the rows of some files, if a change of these files can be noticed."""
+        """Return an object that keeps rows of some files, if a change of them can be noticed."""
         paths = all(isinstance(part.opened, str | os.PathLike) for part in parts)
         return cls(parts[0].name, sum(part.size for part in parts), paths and possible)
 
@@ -80,7 +80,7 @@ class KeptRows:
         return self.possible and self.rows is None and self.seen is None
 
     def begin(self) -> "Draft | None":
-        """Return where a pass should write its rows, unless another pass does or has done so."""
+        """Return where a pass should write its rows, unless another pass writes or wrote them."""
         return Draft(self) if self.wanted() and self.free.acquire(blocking=False) else None
 
     def first_pass(self, frames: Iterator[tuple[Any, int]], kinds: ColumnKinds) -> Iterator[Any]:
@@ -201,7 +201,7 @@ class SeenRows:
     def take(self, index: Array, parse: Callable[[Array], Pair], source: Any) -> Pair:
         """Return rows of a source; only new rows are parsed."""
         if source.schema.fills:
-            # Kept rows have gaps, because a split learns what fills them from one part only.
+            # Kept rows have gaps, because a split fills them with means of one part only.
             x, y = source.unfilled().take(index)
             return source.schema.fill(x), y
         with self._lock:
@@ -228,11 +228,11 @@ class _Numbers:
         self._file: Any = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (the next line does)
         weakref.finalize(self, self._file.close)
         if self._file.fileno() >= _most_open() / 2:
-            raise OSError("the other half of the files that may be open is for all else")
+            raise OSError("the other half of the files that may be open is left for others")
 
     def add(self, array: Array) -> None:
         if array.dtype != self.dtype or array.shape[1:] != self.shape:
-            raise OSError("rows of one table are alike")
+            raise OSError("all rows of a table have one dtype and shape")
         left: memoryview = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         while len(left):
             left = left[self._file.write(left) :]

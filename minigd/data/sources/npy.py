@@ -22,13 +22,13 @@ class StoredRows(RandomAccess):
     ----------
     x : Array or ArrayFile, shape (rows, width)
     y : Array, ArrayFile or None
-        An array where it is in memory, or is kept there.
+        An array if it is in memory, or is kept there.
     """
 
     def __init__(self, x: Array | ArrayFile, y: Array | ArrayFile | None, name: str) -> None:
         self._x, self._y, self.name = x, y, name
         if x.ndim != 2 or 0 in x.shape:
-            raise ShapeError(f"{name} has shape {x.shape}, and a table of rows is needed")
+            raise ShapeError(f"{name} has shape {x.shape}, but a table of rows is needed")
         if y is not None and (y.ndim == 0 or len(y) != len(x)):
             given = len(y) if y.ndim else "no"
             raise ShapeError(f"{name} has {len(x)} rows of x and {given} of y")
@@ -41,7 +41,7 @@ class StoredRows(RandomAccess):
             self._chunk = self._chunk if x.is_held else min(self._chunk, x.piece)
 
     def for_part(self, in_order: bool) -> "StoredRows":
-        """Return the same rows; those in order are read each time, and not held."""
+        """Return the same rows; rows in order are read each time, and not kept."""
         if not in_order or not isinstance(self._x, ArrayFile):
             return self
         other = copy.copy(self)
@@ -67,7 +67,7 @@ class StoredRows(RandomAccess):
         return f"{os.fspath(path)}: {what}", rows
 
     def take(self, rows: Rows, workspace: Workspace | None = None) -> Pair:
-        """Return x and y of some rows: views that can't be written, fresh, or in the workspace."""
+        """Return x and y of some rows: read-only views, new arrays, or ones in the workspace."""
         return (
             _rows(self._x, rows, "x", workspace),
             None if self._y is None else _rows(self._y, rows, "y", workspace),

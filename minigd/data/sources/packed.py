@@ -1,7 +1,7 @@
 """Packed files, unpacked as they are read: gzip, bzip2, xz, zstd, or one table in a zip archive.
 
-How a file begins says what it is, whatever its name. Little memory is needed for any of them,
-however much a small file holds.
+The first bytes of a file show how it is packed; its name does not matter. Unpacking takes little
+memory, even if a small file has a huge content.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from minigd.backends.on_demand import optional
 from minigd.errors import DataError
 
 _READ = 1 << 16  # bytes read, or unpacked, at once
-_MEMORY = 1 << 27  # bytes that a file may ask to be unpacked in, as zstd's own program has it
+_MEMORY = 1 << 27  # most bytes that unpacking may need, as in zstd's own program
 
 
 _DAMAGES = (
@@ -47,12 +47,12 @@ class Packing(NamedTuple):
     Attributes
     ----------
     title : str
-        What people call it.
+        Its usual name.
     begins : tuple of bytes
     pieces : callable
-        Yields what a file holds, in pieces of about 64 KiB.
+        Yields the content of a file in pieces of about 64 KiB.
     shell : str
-        A program that writes what a file holds to its standard output.
+        A program that writes the content of a file to its standard output.
     """
 
     title: str
@@ -79,7 +79,7 @@ def _streams(file: Any, make: Callable[[], Any]) -> Iterator[bytes]:
                     raise EOFError("it ends too early")
             yield stream.decompress(packed, _READ)
             packed = b""
-        # Zeros may follow, which fill a file up to a whole number of blocks.
+        # Zeros may follow, to fill a whole number of blocks.
         packed = stream.unused_data.lstrip(b"\0")
         while not packed and (more := file.read(_READ)):
             packed = more.lstrip(b"\0")
@@ -101,7 +101,7 @@ def _zstd(file: Any) -> Iterator[bytes]:
 
 
 class _StaysOpen:
-    """A file to read, as Arrow wants it, that is not closed with its reader."""
+    """A file for Arrow to read, which is not closed with its reader."""
 
     closed = False
 
@@ -116,7 +116,7 @@ def _zip(file: Any) -> Iterator[bytes]:
     with zipfile.ZipFile(file) as archive:
         member = only_member(archive)
         if member is None:
-            raise zipfile.BadZipFile("it holds no table, or several")
+            raise zipfile.BadZipFile("it contains no table, or several")
         with archive.open(member) as unpacked:
             while piece := unpacked.read(_READ):
                 yield piece
@@ -134,14 +134,14 @@ PACKINGS = {
     "zstd": Packing("zstd", (b"\x28\xb5\x2f\xfd",), _zstd, "zstd -dc"),
     "zip": Packing("zip", (b"PK\x03\x04", b"PK\x05\x06"), _zip, "unzip -p"),
 }
-"""How files may be packed, by the names that `compression` has for it."""
+"""How files may be packed, by the values of the option `compression`."""
 
 LONGEST = max(len(begin) for packing in PACKINGS.values() for begin in packing.begins)
-"""Bytes of a file that say how it is packed."""
+"""Bytes at the start of a file that show how it is packed."""
 
 
 def packing_of(head: bytes) -> str | None:
-    r"""Return how a file is packed that begins so; None if it is not.
+    r"""Return how a file that begins with `head` is packed; None if it is not packed.
 
     >>> packing_of(b"\x1f\x8b\x08"), packing_of(b"a,b\n1,2\n")
     ('gzip', None)
@@ -151,10 +151,10 @@ def packing_of(head: bytes) -> str | None:
 
 
 def only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
-    """Return the one file in a zip archive; None if there are several, or it can't be read so.
+    """Return the one file in a zip archive; None if there are several, or it is not readable.
 
-    What macOS adds to an archive does not count. Of the ways to pack a member, those are read that
-    unpack into little memory.
+    Files that macOS adds to an archive do not count. A member is readable if it is not encrypted,
+    and if unpacking it takes little memory.
     """
     members = [
         one
@@ -168,7 +168,7 @@ def only_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo | None:
 
 
 class Unpacked:
-    """A reader of what is in a packed file. To go back, it begins again."""
+    """A reader of the content of a packed file. To go back, it starts again."""
 
     def __init__(self, file: BinaryIO, name: str, packing: str) -> None:
         self._file, self._name, self._packing = file, name, packing
@@ -180,11 +180,11 @@ class Unpacked:
         self._pieces = PACKINGS[self._packing].pieces(self._file)
 
     def close(self) -> None:
-        """Let go of the file, which stays open."""
+        """Release the file, which stays open."""
         self._pieces.close()  # type: ignore[attr-defined]
 
     def seek(self, offset: int) -> None:
-        """Go to a place in what is unpacked."""
+        """Go to a place in the unpacked content."""
         if offset < self._at:
             self.close()
             self._restart()
@@ -214,14 +214,14 @@ class Unpacked:
         try:
             yield
         except _DAMAGES as error:
-            # An error of the system has a number; this one means a place that can't be.
+            # An error of the operating system has a number; EINVAL means an impossible place.
             if getattr(error, "errno", None) not in (None, errno.EINVAL):
                 raise
             problem = str(error)
             if "emory" in problem:
                 program = PACKINGS[self._packing].shell.partition(" ")[0]
                 raise DataError(
-                    f"{self._name} takes more than {_MEMORY >> 20} MiB of memory to be unpacked: "
+                    f"{self._name} needs more than {_MEMORY >> 20} MiB of memory to be unpacked: "
                     f"unpack it first, with {program}"
                 ) from error
             raise Damaged(f"{self._name}: the file is damaged: {problem}") from error

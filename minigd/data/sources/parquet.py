@@ -36,16 +36,16 @@ class ParquetSource(NumberedTable):
         .pq, in order of their names.
     target, features, exclude, missing, categories, min_count, hashed, dates, logs, leave_out, \
 classes, schema, dtype
-        As `CsvSource`.
+        As in `CsvSource`.
     block_rows : int, default 65,536
         Rows read at a time; it only affects speed and memory.
 
     Raises
     ------
     DataError
-        As `CsvSource`, with the row in place of the line.
+        As for `CsvSource`, with the row instead of the line.
     ImportError
-        If pyarrow is missing; it says what to install.
+        If pyarrow is missing. The message says what to install.
 
     Notes
     -----
@@ -103,7 +103,7 @@ classes, schema, dtype
         self._nbytes = nbytes
 
     _nbytes = 0
-    """Of the columns in use, once they are read."""
+    """Bytes of the columns in use, once they are read."""
     _held: Any = None
 
     _may_be_held = True
@@ -113,7 +113,7 @@ classes, schema, dtype
         return self._nbytes > HELD or not self._may_be_held
 
     def for_part(self, in_order: bool) -> "ParquetSource":
-        """Return the same rows; those in order are read from their row groups, and not held."""
+        """Return the same rows; rows in order are read from their row groups, and not kept."""
         if not in_order or self._reads_all:
             return self
         other = copy.copy(self)
@@ -152,12 +152,12 @@ class _Part(NamedTuple):
     groups: list[int]
     """The rows of each row group."""
     nbytes: int
-    """Of the largest row group."""
+    """Bytes of the largest row group."""
     stamp: tuple[int, ...]
 
     @classmethod
     def of(cls, path: Any) -> "_Part":
-        """Look at a file."""
+        """Read the metadata of a file."""
         with _opened(path) as (file, stamp):
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             largest = max((group.total_byte_size for group in groups), default=0)
@@ -181,7 +181,7 @@ class _Part(NamedTuple):
             yield file
 
     def take(self, rows: Array, columns: Sequence[str], size: int, arrow: Any) -> list[Any]:
-        """Return rows of these numbers, which are in order, in pieces."""
+        """Return the rows with these numbers, which are in order, in pieces."""
         ends = np.cumsum(self.groups)
         groups = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
         found = []
@@ -202,19 +202,19 @@ def _batches(
     """Return the rows of some row groups of a file, or all, in pieces of some columns."""
     options = {"batch_size": size, "columns": [*columns], "row_groups": groups}
     for batch in file.iter_batches(**options):
-        # A name with a point in it may have brought others. Without what pandas noted, its index
-        # is a column like others.
+        # A name with a dot in it may have selected other columns too. Without the metadata of
+        # pandas, its index is an ordinary column.
         there = [c for c in columns if c in batch.schema.names]
         yield batch.select(there).replace_schema_metadata(None)
 
 
 _LARGE = 64 << 20
-"""Bytes of a row group of which the pages are read one by one, and not each column as a whole."""
+"""From this many bytes, a row group is read page by page instead of one column at a time."""
 
 
 @contextlib.contextmanager
 def _opened(path: Any, by_page: bool = False) -> Iterator[tuple[Any, tuple[int, ...]]]:
-    """Open a Parquet file; return it, and by what an edit of it shows."""
+    """Open a Parquet file; return it, and a stamp that changes with every edit."""
     parquet = optional("pyarrow.parquet", "a Parquet file")
     arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
     try:
@@ -227,7 +227,7 @@ def _opened(path: Any, by_page: bool = False) -> Iterator[tuple[Any, tuple[int, 
             now = os.fstat(rows.fileno()) if isinstance(path, str | os.PathLike) else None
             yield file, () if now is None else (now.st_size, now.st_mtime_ns, now.st_ino)
     except (arrow_errors, OSError) as error:
-        # An error of the system has a number, such as that of a file that isn't there.
+        # An error of the operating system has a number, such as that of a missing file.
         if getattr(error, "errno", None) is not None:
             raise
         raise DataError(f"{path} is not a Parquet file, or is damaged: {error}") from error

@@ -17,7 +17,7 @@ def find_parquet_files(given: Any) -> list[Any]:
         check_kind(file, "parquet")
     arrow_errors = optional("pyarrow.lib", "a Parquet file").ArrowException
     read_schema = optional("pyarrow.parquet", "a Parquet file").read_schema
-    # What is damaged is refused when it is read, in words.
+    # A damaged file is refused with a message when it is read.
     with contextlib.suppress(arrow_errors, OSError):
         if len(files) > 1:
             _check_schemas([(str(file), read_schema(file)) for file in files])
@@ -25,7 +25,7 @@ def find_parquet_files(given: Any) -> list[Any]:
 
 
 def _check_schemas(schemas: Sequence[tuple[str, Any]]) -> None:
-    """Refuse files that have other columns than the first, or text where that has numbers."""
+    """Refuse files with columns other than the first, or with text where it has numbers."""
     first, known = schemas[0]
     types = dict(zip(known.names, known.types, strict=True))
     for name, schema in schemas[1:]:
@@ -36,13 +36,13 @@ def _check_schemas(schemas: Sequence[tuple[str, Any]]) -> None:
                 differs = f"{column!r} is {one} here and {types[column]} there"
         if differs:
             raise DataError(
-                f"{name}: the columns are not those of {first}: {differs}; give all files the "
+                f"{name}: the columns differ from those of {first}: {differs}; give all files the "
                 "same columns, or leave this one out"
             )
 
 
 def _kind(type: Any) -> str:
-    """Return what a column of Arrow's holds: numbers, text, or something else by its name."""
+    """Return what an Arrow column holds: numbers, text, or another type by its name."""
     known = optional("pyarrow.types", "a Parquet file")
     if known.is_dictionary(type):
         return _kind(type.value_type)

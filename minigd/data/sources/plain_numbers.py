@@ -1,7 +1,7 @@
 """A compiled parser of rows in which each number is a few digits, with a point or without.
 
-It takes a part of what the grammar takes for numbers, and gives the same bits; whatever else a cell
-holds, the rows are left to the parser of all files.
+It accepts some of the numbers of the grammar, and gives bit-identical results. Rows with any other
+cell are left to the general parser.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from minigd.backends.on_demand import optional
 from minigd.types import Array
 
 WORTH_IMPORTING, WORTH_USING = 256 << 20, 16 << 20
-"""Bytes of text from which on it pays: where Numba is to be imported, and where that is done."""
+"""Bytes of text from which it saves time: if Numba must be imported first, and if it need not."""
 _NEVER = b'+-.0123456789\r\n"'
 """Separators that may be a part of a cell."""
 
 
 def is_worth(size: int) -> bool:
-    """Tell whether the parser saves more than loading it takes, for so many bytes of text."""
+    """Tell whether the parser saves more time than loading it takes, for this many bytes."""
     if importlib.util.find_spec("numba") is None:
         return False
     return size >= (WORTH_USING if "numba" in sys.modules else WORTH_IMPORTING)
@@ -58,7 +58,7 @@ def parse_plain(data: bytes, separator: bytes, places: Array, rows: int) -> Arra
 
 @functools.cache
 def _compiled() -> Any:
-    """Return `_parse` compiled, and kept for other processes where there is a place for it."""
+    """Return `_parse` compiled, and cached on disk for other processes if possible."""
     numba = optional("numba", "a compiled parser")
     if numba.config.DISABLE_JIT:
         return None
@@ -69,7 +69,7 @@ def _compiled() -> Any:
         np.empty((1, 1)),
         _POWERS,
     )
-    # What was kept may be damaged, or there is no folder that can be written to.
+    # The cache may be damaged, or no folder can be written to.
     for kept in ({"cache": True}, {}):
         with contextlib.suppress(Exception):
             function = numba.njit(nogil=True, **kept)(_parse)
@@ -79,13 +79,13 @@ def _compiled() -> Any:
 
 
 _POWERS = 10.0 ** np.arange(23)
-"""All of them are exact, so that the quotient of a whole number up to 2⁵³ and one of them, which is
-rounded once, is the float64 nearest to the decimal."""
+"""All of them are exact. The quotient of a whole number up to 2⁵³ and one of them is rounded once,
+so it is the float64 nearest to the decimal."""
 
 
 def _parse(data: Any, separator: int, places: Any, table: Any, powers: Any) -> bool:
     """Fill in the table; tell whether all cells were plain numbers."""
-    # A whole number with a sign might count from the end, which is looked at for each byte.
+    # A signed index might be negative, which would be checked for each byte.
     at, end, one = np.uint64(0), np.uint64(len(data)), np.uint64(1)
     row, last = 0, len(places) - 1
     while at < end:
@@ -119,7 +119,7 @@ def _parse(data: Any, separator: int, places: Any, table: Any, powers: Any) -> b
                         digit = np.uint8(data[at] - np.uint8(48))
                     fraction = at - first
                     digits += fraction
-                # Of so few digits no whole number is beyond 64 bits.
+                # A whole number of up to 19 digits fits 64 bits.
                 if digits == 0 or digits > 19 or whole > np.uint64(9007199254740992):
                     return False
                 value = np.float64(whole) / powers[fraction]

@@ -1,6 +1,6 @@
-"""Splitting a source by the content of its rows, so that no order of them changes the parts.
+"""Splits a source by the content of its rows; their order does not change the parts.
 
-A part goes by the hash of each row, alone or class by class, or by a value of each row: its group,
+The part of a row depends on its hash, among all rows or within its class, or on a value: its group
 or its time.
 """
 
@@ -21,7 +21,7 @@ from minigd.errors import DataError, check_flag, check_integer, check_share
 from minigd.progress import with_progress
 from minigd.types import Array
 
-# Of SplitMix64.
+# Constants of SplitMix64.
 _STEP, _FIRST, _SECOND = (
     np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
@@ -64,7 +64,7 @@ def split(
             )
     if rows is source:
         return parts
-    # What stands for a missing number is learned, as all else, from the first part alone.
+    # The means for missing numbers, like everything learned, come from the first part only.
     schema = unsettled_schema(source).settle(pieces_of(parts[0], f"the means of {parts[0]!r}"))
     return Filled(parts[0], schema), Filled(parts[1], schema)
 
@@ -77,14 +77,14 @@ def chosen(x: Array, y: Array | None, fraction: float, seed: int) -> Array:
 def hashes(x: Array, y: Array | None, seed: int) -> Array:
     """Return a hash of the numbers of each row, as uint64.
 
-    It is the finaliser of SplitMix64 over the row's float64 words, one after the other.
+    It applies the finalizer of SplitMix64 to the row's float64 words, one after another.
 
     Source: Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators", OOPSLA,
     figure 17 (variant 13 of Stafford).
     """
     host = backend_of(x).to_numpy
     columns = [host(x)] if y is None else [host(x), host(y).reshape(len(x), -1)]
-    # Adding 0 makes −0 and 0, which are equal, alike.
+    # Adding 0 turns −0 into 0: they are equal, so their hashes must be.
     words = np.hstack([np.asarray(c, dtype=np.float64) for c in columns]) + 0.0
     h = np.full(len(words), seed % 2**64, dtype=np.uint64)
     for word in np.ascontiguousarray(words.T).view(np.uint64):
@@ -104,16 +104,16 @@ class Side(Protocol):
     Attributes
     ----------
     whole : Array of bool or None
-        Which rows they are, where that is known without reading the rows again.
+        Which rows are in the part, if that is known without reading the rows again.
     """
 
     whole: Array | None
 
     def inside(self, x: Array, y: Array | None, first: int) -> Array:
-        """Return which of these rows, of which the first has this number, are in the part."""
+        """Return which of these rows are in the part; `first` is the number of the first row."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what tells the rule from others of its share and seed, for JSON."""
+        """Return what distinguishes the rule from others of this share and seed, for JSON."""
 
 
 class ByHash:
@@ -129,12 +129,12 @@ class ByHash:
         return chosen(x, y, self.fraction, self.seed)
 
     def describe(self) -> dict[str, Any]:
-        """Return nothing, for the share and the seed say it all."""
+        """Return nothing: the share and the seed define the rule."""
         return {}
 
 
 class ByClass:
-    """Of each class the rows with the smallest hashes, as many as come nearest to its share."""
+    """The rows of each class with the smallest hashes, as many as are nearest to its share."""
 
     def __init__(self, source: Source, fraction: float, seed: int) -> None:
         self.seed = seed
@@ -142,7 +142,7 @@ class ByClass:
         h, classes = (np.concatenate(some) for some in zip(*pieces, strict=True))
         self.classes, inverse = np.unique(classes, return_inverse=True)
         self.limits = np.zeros(len(self.classes), np.uint64)
-        share = int(fraction * 2**64)  # rows of a class that are all equal go by their hash
+        share = int(fraction * 2**64)  # for a class of equal rows, their hash decides
         for k in range(len(self.classes)):
             different, counts = np.unique(h[inverse == k], return_counts=True)
             if len(different) > 1:
@@ -157,7 +157,7 @@ class ByClass:
         return hashes(x, y, self.seed) < self.limits[place]
 
     def describe(self) -> dict[str, Any]:
-        """Return that it goes by class."""
+        """Return that the split is by class."""
         return {"stratify": True}
 
 
@@ -183,7 +183,7 @@ class ByValue:
 
 
 def _by_group(groups: tuple[Array, Array], fraction: float, seed: int) -> Array:
-    """Return which rows are in the groups with the smallest hashes, about the share of them."""
+    """Return which rows are in the groups with the smallest hashes, about a fraction of all."""
     numbers, words = groups
     h = hashes(words.reshape(-1, 1), None, seed)
     order = np.argsort(h, kind="stable")
@@ -194,15 +194,15 @@ def _by_group(groups: tuple[Array, Array], fraction: float, seed: int) -> Array:
 
 
 def _by_time(times: Array, fraction: float) -> Array:
-    """Return which rows come last, about the share of them; those of one time stay together."""
+    """Return the rows with the latest times, about `fraction` of all; equal times stay together."""
     _, inverse, counts = np.unique(times, return_inverse=True, return_counts=True)
     return inverse.reshape(-1) >= max(1, _nearest(counts, 1 - fraction))
 
 
 def _nearest(counts: Array, fraction: float) -> int:
-    """Return how many of some bundles of rows, in order, hold about a share of all rows.
+    """Return how many groups of rows, from the first on, have about a fraction of all rows.
 
-    At least one is in and one is out, where there are two.
+    If there are several groups, at least one is in and one is out.
 
     >>> _nearest(np.array([5, 1, 1, 3]), 0.6), _nearest(np.array([99, 1]), 0.2)
     (2, 1)
@@ -212,7 +212,7 @@ def _nearest(counts: Array, fraction: float) -> int:
 
 
 def _read(source: Source) -> Iterator[Pair]:
-    """Return all rows, once, to see on which side they are."""
+    """Return all rows, once, to find on which side they are."""
     return with_progress(source.chunks(), f"splitting {source!r}", source.rows)
 
 
@@ -253,16 +253,16 @@ class _Part(Source):
         self.target_problems = source.target_problems
 
     def settle(self, comm: Any) -> None:
-        """Settle the whole."""
+        """Do the same for the whole source."""
         self.source.settle(comm)
 
     @property
     def to_read_parts(self) -> str:
-        """What to do with the whole, if no part of its rows can be read without the others."""
+        """The remedy for the whole source, if a part can't be read without all of its rows."""
         return self.source.to_read_parts
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return that of the whole, and which part this is."""
+        """Return the fingerprint of the whole source, and which part this is."""
         return {**self._about, "second": self.second, "of": self.source.fingerprint()}
 
     def __repr__(self) -> str:
@@ -280,7 +280,7 @@ class StreamPart(_Part):
         self._side, self.rows = side, rows
 
     def _numbered(self) -> Iterator[tuple[Pair, Array]]:
-        """Yield the pieces of the whole, and which of their rows are on this side."""
+        """Yield the pieces of the whole source, and which of their rows are on this side."""
         first = 0
         for x, y in self.source.chunks():
             inside = self._side.inside(x, y, first)
@@ -302,12 +302,12 @@ class StreamPart(_Part):
         return self.source.column(name)[self._places]
 
     def places(self, rows: Array) -> list[str]:
-        """Return where these rows are in the whole, which is read for it."""
+        """Return the places of these rows in the whole source, after reading it."""
         return self.source.places(self._places[rows])
 
     @property
     def _places(self) -> Array:
-        """The numbers of these rows in the whole."""
+        """The numbers of these rows in the whole source."""
         found, first = [], 0
         for (x, _), index in self._numbered():
             found.append(index + first)
@@ -316,7 +316,7 @@ class StreamPart(_Part):
 
 
 class RandomPart(_Part, RandomAccess):
-    """One side of a split source with random access: 4 bytes per row number its rows."""
+    """One side of a split source with random access; its row numbers take 4 bytes per row."""
 
     def __init__(
         self, source: Source, about: Mapping[str, Any], second: bool, inside: Array
@@ -334,7 +334,7 @@ class RandomPart(_Part, RandomAccess):
         return self.source.column(name)[self._numbers]
 
     def chunks(self, start: int = 0) -> Iterator[Pair]:
-        """Return the rows of this side from number `start` on, as the source gives them."""
+        """Return the rows of this side from number `start` on, in the pieces of the source."""
         if start >= self.rows:
             return
         first = int(self._numbers[start])
@@ -354,7 +354,7 @@ class RandomPart(_Part, RandomAccess):
         return other
 
     def places(self, rows: Array) -> list[str]:
-        """Return where these rows are in the whole."""
+        """Return the places of these rows in the whole source."""
         return self.source.places(self._numbers[rows].astype(np.int64))
 
     def origin(self, what: str, rows: Rows) -> tuple[str, Rows]:

@@ -1,4 +1,4 @@
-"""What a split goes by beside the numbers of the rows: the group of each row, or its time.
+"""Values other than the numbers of a row that decide its side: its group, or its time.
 
 They are given by the name of a column of the table, or as an array.
 """
@@ -17,13 +17,13 @@ from minigd.data.tables.remedy import Remedy, TableError
 from minigd.errors import DataError, ShapeError
 from minigd.types import Array
 
-_LOOKED_AT = 1000  # different texts among which one is looked for that is not a time
+_LOOKED_AT = 1000  # different texts that are searched for one that is not a time
 
 
 def groups_of(source: Source, group: Any) -> tuple[Array, Array]:
     """Return the number of each row's group, and a hash of each group's label.
 
-    1, 1.0 and "1" are one group, as they are one class. Rows without one are a group together.
+    1, 1.0 and "1" are one group, as they are one class. Rows without a value form one group.
     """
     values = _values(source, "group", group)
     absent = _is_missing(values)
@@ -34,22 +34,22 @@ def groups_of(source: Source, group: Any) -> tuple[Array, Array]:
     different, numbers = np.unique(values, return_inverse=True)
     keys = [str(label_key(value)) for value in different.tolist()]
     labels, merged = np.unique(np.array(keys), return_inverse=True)
-    # A float64 holds 48 bits.
+    # A float64 holds 48 bits exactly.
     words = [hashlib.sha256(label.encode()).digest()[:6] for label in labels.tolist()]
     hashes = [int.from_bytes(word, "big") for word in words]
     return merged.reshape(-1)[numbers.reshape(-1)], np.array(hashes, np.float64)
 
 
 def times_of(source: Source, time: Any, format: str | None = None) -> Array:
-    """Return the time of each row as a number, in days where it is a date.
+    """Return the time of each row as a number, in days if it is a date.
 
     Parameters
     ----------
     source : Source
     time : str or array-like, shape (rows,)
-        A column, or numbers, times of NumPy's, or texts that are numbers or dates.
+        A column, or numbers, NumPy datetimes, or texts that are numbers or dates.
     format : str, optional
-        How dates are written, where they leave it open.
+        The format of dates, if they are ambiguous.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def times_of(source: Source, time: Any, format: str | None = None) -> Array:
         drop = Remedy("drop such rows with {}", {"missing": {time: "drop"}})
         raise TableError(
             f"{_place(source, row)}, {name}: the time is missing, as in "
-            f"{int(absent.sum()):,} of {len(values):,} rows, so which rows come last is not known",
+            f"{int(absent.sum()):,} of {len(values):,} rows, so the latest rows are unknown",
             drop if used else Remedy("remove such rows"),
         )
     if values.dtype.kind in "mM":
@@ -83,7 +83,7 @@ def times_of(source: Source, time: Any, format: str | None = None) -> Array:
 
 
 def _place(source: Source, row: int) -> str:
-    """Return where a row is, with the file, which a place names where there are several."""
+    """Return the place of a row with its file; a place names the file if there are several."""
     place, file = source.places(np.array([row]))[0], getattr(source, "_name", "")
     return place if not file or ", " in place else f"{file}, {place}"
 
@@ -97,14 +97,14 @@ def _days(name: str, time: Any, texts: Array, format: str | None) -> Array:
         each = column.unique()[:_LOOKED_AT]
         odd = next((text for text in each if not _is_date(text, format)), column.iloc[0])
         raise DataError(
-            f"{name}: {odd!r} is neither a number nor a date in the notation of the others: name "
+            f"{name}: {odd!r} is neither a number nor a date in the format of the others: name "
             "a column of times"
         )
     if formats.in_doubt:
         day, month = formats.in_doubt
         remedy = Remedy("say which with {}", {"dates": {time: day}})
         raise TableError(
-            f"{name} holds dates that are {day} or {month}",
+            f"{name} holds dates that may be {day} or {month}",
             remedy if isinstance(time, str) else Remedy("pass NumPy datetimes"),
         )
     return np.asarray(days_of(read_dates(column, formats.formats[0])))
@@ -121,7 +121,7 @@ def _values(source: Source, what: str, given: Any) -> Array:
     values = source.column(given) if isinstance(given, str) else np.asarray(given)
     if values.shape != (source.count(),):
         raise ShapeError(
-            f"{what} has shape {values.shape}: it is the name of a column, or holds a value for "
+            f"{what} has shape {values.shape}: give the name of a column, or a value for "
             f"each row, shape ({source.count()},)"
         )
     return values

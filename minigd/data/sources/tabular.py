@@ -1,7 +1,7 @@
-"""Sources whose rows are made of a table by a schema, and what stands for missing numbers there.
+"""Sources whose rows a schema makes from a table, and the values for missing numbers in them.
 
-A mean or a median is that of the rows that are trained on: of all rows of a source, and where it
-is split, of the first part.
+A mean or a median is that of the training rows: all rows of a source, or the first part if it is
+split.
 """
 
 import copy
@@ -29,16 +29,16 @@ class Tabular(Source):
     dropped : int
     first_dropped : str
     dropped_by : mapping of str to int
-        How many rows are left out for want of a value, by the first column that lacks it.
+        How many rows are left out because of a missing value, by the first column with one.
     missing_words : mapping of str to mapping of str to int
     gaps : mapping of str to int
         How many values of each feature are missing, in the rows that are kept.
     unknown : mapping of str to int
-        How many texts of each feature are not among its levels, where they count as ``other``.
+        How many texts of each feature are not among its levels, if they are read as ``other``.
     left_out : mapping of str to str
-        Columns that nothing can be learned from, and why.
+        Useless columns that were left out, and why.
     suspicions : sequence of TableError
-        What may be wrong with columns that are taken as they are.
+        Possible problems of columns that are used as they are.
     """
 
     dropped: int = 0
@@ -62,11 +62,11 @@ class Tabular(Source):
 
     @schema.setter
     def schema(self, schema: Schema | None) -> None:
-        # What it makes of the rows is not known yet.
+        # The rows have not been checked with it yet.
         self._schema, self.checked = schema, False
 
     def read_into(self, seen: Any) -> None:
-        """Let a first pass see all frames."""
+        """Pass all frames to a first pass."""
         for frame in self.frames(seen.kinds):  # type: ignore[attr-defined]
             seen.add(frame)
 
@@ -76,7 +76,7 @@ class Tabular(Source):
             self._schema = together((), lambda: self.schema)
 
     def column(self, name: str) -> Array:
-        """Return the values of a column of the table in the rows that are kept, None for none."""
+        """Return the values of a column of the table in the kept rows, None if missing."""
         schema = self._schema
         if schema is None:
             return super().column(name)
@@ -90,7 +90,7 @@ class Tabular(Source):
         return np.concatenate(found)
 
     def unfilled(self) -> "Tabular":
-        """Return the same rows with NaN where a mean or a median stands for a missing number."""
+        """Return the same rows with NaN where a mean or a median replaces a missing number."""
         if self._schema is None or not self._schema.fills_gaps:
             return self
         other = copy.copy(self)
@@ -99,14 +99,14 @@ class Tabular(Source):
 
 
 class Filled(Tabular):
-    """Rows with NaN in them, and what the schema has for it.
+    """Rows with NaN, which the schema fills in.
 
     Parameters
     ----------
     source : Source
         As `Source.unfilled` returns it, or a part of it.
     schema : Schema
-        Where it is not settled, the means are those of these rows.
+        If it lacks the means, they are computed from these rows.
     """
 
     def __init__(self, source: Source, schema: Schema) -> None:
@@ -130,17 +130,17 @@ class Filled(Tabular):
         return self._filled(x), y
 
     def _filled(self, x: Array) -> Array:
-        # Rows in memory are views, and stay as they are.
+        # Rows in memory are views, which must not change.
         return self.schema.fill(x if x.flags.owndata and x.flags.writeable else x.copy())
 
     def settle(self, comm: Any) -> None:
-        """Settle the rows, and what stands for missing numbers in them."""
+        """Do the same for the rows, and compute the means for missing numbers."""
         self._source.settle(comm)
         super().settle(comm)
 
     @property
     def to_read_parts(self) -> str:
-        """What to do with the rows, if no part of them can be read without the others."""
+        """The remedy for the rows, if a part of them can't be read without the others."""
         return self._source.to_read_parts
 
     def for_part(self, in_order: bool) -> "Filled":
@@ -155,11 +155,11 @@ class Filled(Tabular):
         return self._source.column(name)
 
     def places(self, rows: Array) -> list[str]:
-        """Return where some rows are."""
+        """Return the places of some rows."""
         return self._source.places(rows)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return that of the rows, and what stands for missing numbers."""
+        """Return the fingerprint of the rows, and the values for missing numbers."""
         return {**self._source.fingerprint(), "fills": dict(self.schema.fills)}
 
     def __repr__(self) -> str:
@@ -167,11 +167,11 @@ class Filled(Tabular):
 
 
 def pieces_of(source: Source, what: str) -> Iterable[Array]:
-    """Return x of all rows, and show how far it is."""
+    """Return x of all rows, and show the progress."""
     return (x for x, _ in with_progress(source.chunks(), what, source.rows))
 
 
 def unsettled_schema(source: Any) -> Schema:
-    """Return the schema of a source without means and medians, which are not looked for either."""
+    """Return the schema of a source without means and medians, without computing them."""
     schema: Schema = source._schema
     return schema.unsettled()

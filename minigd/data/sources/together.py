@@ -1,7 +1,7 @@
-"""What opening a file takes, done by several processes as one: each reads a part of the file.
+"""Opens files in several processes as one: each process reads a part of a file.
 
-The first process decides, as it does alone; the others do what it asks for and take what it finds.
-Wherever parts can't be put together to what one process would find, to the bit, it reads alone.
+The first process decides as it would alone. The others do what it requests and receive its results.
+If parts can't be combined into the result of one process, to the bit, the first reads alone.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ _DECIDES: ContextVar[Any] = ContextVar("the same, in the first one while others 
 def opening_together(comm: Any) -> Iterator[None]:
     """Let all processes of a communicator open the same files as one.
 
-    Each must open the same sources, in the same order; what is not a path is read by each of them.
+    Each must open the same sources, in the same order. Each of them reads what is not a path.
 
     Parameters
     ----------
     comm : Communicator
-        With `rank`, `size`, `gather(value)`, which returns what each process gives to all, and
+        With `rank`, `size`, `gather(value)`, which returns the values of all processes, and
         `wait()`, which returns once all processes have called it.
     """
     token = _PROCESSES.set(comm if comm.size > 1 else None)
@@ -38,7 +38,7 @@ def opening_together(comm: Any) -> Iterator[None]:
 
 
 class Decision:
-    """What the first process decides; `here` tells whether that is this one."""
+    """A decision of the first process; `here` tells whether this is that process."""
 
     here = True
     value: Any = None
@@ -46,7 +46,7 @@ class Decision:
 
 @contextlib.contextmanager
 def deciding(files: Any, serve: Mapping[str, Any] | None = None) -> Iterator[Decision]:
-    """Let the first process decide about some files, while others `serve` it and take its value."""
+    """Let the first process decide about some files; others `serve` it and receive its value."""
     comm, decision = _PROCESSES.get(), Decision()
     if comm is None or not all(isinstance(file, str | os.PathLike) for file in files):
         yield decision
@@ -76,12 +76,12 @@ def together(files: Any, decide: Callable[[], Any]) -> Any:
 
 
 def others_wait() -> bool:
-    """Tell whether other processes wait to be asked for something."""
+    """Tell whether other processes wait for requests."""
     return _DECIDES.get() is not None
 
 
 def ask(what: str, value: Any) -> Any:
-    """Ask the other processes for something, and return the communicator."""
+    """Send a request to the other processes, and return the communicator."""
     comm = _DECIDES.get()
     _tell(comm, what, value)
     return comm
@@ -104,7 +104,7 @@ def _serve(comm: Any, work: Mapping[str, Any]) -> Any:
 
 
 def _sendable(error: Exception) -> Exception:
-    """Return an error as it can be sent, or one with its words."""
+    """Return an error if it can be sent, or else one with its message."""
     try:
         again = pickle.loads(pickle.dumps(error))
     except Exception:
@@ -113,7 +113,7 @@ def _sendable(error: Exception) -> Exception:
 
 
 def gathered(comm: Any, make: Callable[[], Any]) -> list[Any] | None:
-    """Return what is made in each process, None where that is an error in any of them."""
+    """Return what `make` returns in each process; None if it fails in any of them."""
     try:
         own = True, make()
     except Exception:
@@ -140,7 +140,7 @@ def _measure(comm: Any, given: Any) -> tuple[int, int] | None:
         return None
     low = high = size = 0
     for length, checksum in parts:
-        # Adler-32 from 0 on: a sum of the bytes, and one of these sums.
+        # Adler-32 that starts at 0: the sum of the bytes, and the sum of these sums.
         high = (high + low * length + (checksum >> 16)) % _PRIME
         low, size = (low + (checksum & 0xFFFF)) % _PRIME, size + length
     return size, high << 16 | low

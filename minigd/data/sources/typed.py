@@ -1,7 +1,7 @@
 """Tables whose columns have types: frames, dicts, Arrow tables, Parquet files.
 
-A column of numbers is numbers, whatever they would look like in a text file; a missing value is a
-null. Whatever a table is, it is read as frames of pandas, a piece at a time.
+A column of numbers stays one, whatever it would look like in a text file. A missing value is a
+null. All of these tables are read as pandas frames, a piece at a time.
 """
 
 import datetime
@@ -39,9 +39,9 @@ class TypedTable(Tabular):
     is_text = False
     _name: str
     _columns: list[str]
-    """Those that are read."""
+    """The columns that are read."""
     _all: Sequence[str]
-    _whole: int | None = None  # rows before any is dropped, where they are known
+    _whole: int | None = None  # rows before any is dropped, if known
     _follows: bool
     """Whether the schema is that of another table."""
     _fingerprint: dict[str, Any] | None = None
@@ -62,7 +62,7 @@ class TypedTable(Tabular):
     def _open_table(
         self, columns: Sequence[str], selection: Selection, schema: Schema | None, dtype: Any
     ) -> None:
-        """Go through the table, which has these columns, once."""
+        """Read the table, which has these columns, once."""
         name, self._all = self._name, columns
         chosen, targets = selection.resolve(columns, name)
         self._columns = used = [c for c in columns if c in chosen or c in targets]
@@ -80,7 +80,7 @@ class TypedTable(Tabular):
         found.give_to(self, f"{name} has no rows")
 
     def frames(self, kinds: ColumnKinds) -> Iterator[Any]:
-        """Return the table's frames, and show how far the pass over them is."""
+        """Return the table's frames, and show the progress of the pass."""
         what = f"the first pass over {self._name}"
         return with_progress(self._frames(kinds), what, self._whole, rows=len)
 
@@ -117,7 +117,7 @@ class TypedTable(Tabular):
         known = values.dropna()
         if kind not in _TEXTS or known.empty:
             return _as_numbers(values)
-        # Categories may be numbers, and are text all the same.
+        # Categories become text, even if they are numbers.
         row = int(next((i for i, v in known.items() if not isinstance(v, NUMBERS)), known.index[0]))
         where = f"{self._name}, row {rows[row]}"
         message = f"{where}, column {column!r}: {values.iloc[row]!r} is not a number"
@@ -128,7 +128,7 @@ class TypedTable(Tabular):
         self._columns = with_column(self._columns, name, self._all, self._name)
 
     def where(self, row: int) -> str:
-        """Return where a row of the frame at hand is."""
+        """Return the place of a row of the current frame."""
         return f"{self._name}, row {self._seen + row}"
 
     def usual_words(self, column: str) -> Array | None:
@@ -212,7 +212,7 @@ class NumberedTable(TypedTable, RandomAccess):
         return TypedTable.fingerprint(self)
 
     def _numbers(self, rows: Rows) -> Array:
-        """Return the numbers, among all rows, of some that are kept."""
+        """Return the numbers, among all rows, of some kept rows."""
         if isinstance(rows, slice):
             index = np.arange(*rows.indices(self.rows))
         else:
@@ -220,7 +220,7 @@ class NumberedTable(TypedTable, RandomAccess):
             index = np.asarray(rows, dtype=np.int64)
             index = np.where(index < 0, index + self.rows, index)
             if len(index) and not 0 <= index.min() <= index.max() < self.rows:
-                raise IndexError(f"there are {self.rows} rows, and row {rows} was asked for")
+                raise IndexError(f"row {rows} was requested, but there are {self.rows} rows")
         if self.dropped and self._kept is None:
             masks = [np.ones(len(x), bool) if k is None else k for x, _, k in self.encoded()]
             self._kept = np.flatnonzero(np.concatenate(masks))
@@ -247,7 +247,7 @@ class NumberedTable(TypedTable, RandomAccess):
         return x[back], None if y is None else y[back]
 
     def places(self, rows: Array) -> list[str]:
-        """Return the number of each row, those that are dropped counted too."""
+        """Return the number of each row, counting dropped rows too."""
         return [f"row {row}" for row in self._numbers(np.asarray(rows)).tolist()]
 
 
@@ -299,17 +299,17 @@ _TEXTS = ("text", "time")
 
 
 def _holds(value: Any) -> str:
-    """Return words about a column with a value that no schema takes."""
+    """Return words about a column with a value that no schema accepts."""
     shown = repr(value) if len(repr(value)) <= 60 else f"{value!r:.57}..."
     what = "list" if isinstance(value, np.ndarray) else type(value).__name__
     return f"holds values of type {what}, such as {shown}"
 
 
 def _as_numbers(column: Any) -> Any:
-    """Return a column as numbers of NumPy, NaN where one is missing.
+    """Return a column as NumPy numbers, NaN where one is missing.
 
-    Truth values become 0 and 1, and durations seconds. Whole numbers with gaps that float64 can't
-    hold become Python's, and None.
+    Booleans become 0 and 1, and durations become seconds. Whole numbers with gaps that float64
+    can't hold become Python integers and None.
     """
     kind = column.dtype.kind
     if kind in "bf" and isinstance(column.dtype, np.dtype):
@@ -332,7 +332,7 @@ def _as_numbers(column: Any) -> Any:
 
 
 def _as_float(value: Any) -> float:
-    """Return a number as a float, NaN for None, and infinite where it is beyond all of them."""
+    """Return a number as a float, NaN for None, and infinity if it is too large."""
     try:
         return np.nan if value is None else float(value)
     except OverflowError:
@@ -340,7 +340,7 @@ def _as_float(value: Any) -> float:
 
 
 def _as_text(column: Any) -> Any:
-    """Return a column as text, in which 1.0 is written as 1, and missing values as None."""
+    """Return a column as text, with 1 for 1.0, and None for missing values."""
     absent = column.isna()
     texts = [
         None if missing else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)

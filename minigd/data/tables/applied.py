@@ -12,7 +12,7 @@ from minigd.data.tables.schema import BadValue, Encoded, Schema
 
 
 def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
-    """Go once through a table that is read with the schema of another one."""
+    """Read a table once with the schema of another table."""
     applied = Applied(schema, table)
     for frame in table.frames(schema.kinds):
         applied.add(frame)
@@ -20,7 +20,7 @@ def apply_schema(schema: Schema, table: Table, name: str) -> FirstPass:
 
 
 class Applied:
-    """What a pass over a table with a schema has seen of it so far."""
+    """What such a pass has found so far."""
 
     def __init__(self, schema: Schema, table: Place) -> None:
         self.schema, self.table = schema, table

@@ -28,7 +28,7 @@ from minigd.data.tables.selection import Selection
 from minigd.types import Array
 
 MOST_COUNTED = 100_000
-"""Different texts of a column that are counted; a column of more is an id."""
+"""Most different texts that are counted in a column; a column with more is an id."""
 
 FEWEST_IDS = 20
 """With fewer rows than this, no column counts as an id."""
@@ -38,9 +38,9 @@ _ID = 0.9
 
 
 class TextColumns:
-    """The columns of text: how often each text comes, and whether all are dates.
+    """The columns of text: how often each text occurs, and whether all are dates.
 
-    `given` are the columns whose levels are known, and `first` is the first one of the table.
+    `given` are the columns whose levels are known, and `first` is the first column of the table.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TextColumns:
         }
 
     def count(self, frame: Any) -> dict[str, Counter[str]]:
-        """Return how often each text comes in a frame."""
+        """Return how often each text occurs in a frame."""
         # For a block of few rows, as in a wide table, this takes a hundredth of the time of
         # `value_counts`.
         counts = {column: Counter(frame[column].tolist()) for column in self.levels}
@@ -134,16 +134,16 @@ class TextColumns:
             return None
         fewest = self.selection.min_count or MIN_COUNT
         such = f"has {len(counts):,} different texts, such as {next(iter(counts))!r}"
-        return f"{such}, and none in {fewest:,} rows"
+        return f"{such}, none of them in {fewest:,} rows or more"
 
     def id_of(self, column: str) -> str | None:
-        """Return one of the texts of a feature with nearly only unique texts, or None."""
+        """Return a text of a feature whose texts are nearly all unique, or None."""
         counts, rows = self.levels[column], self.texts[column].kept
         many = column in self.features and len(counts) > max(FEWEST_IDS, _ID * rows)
         return next(iter(counts)) if many and self._is_category(column) else None
 
     def _is_category(self, column: str) -> bool:
-        """Tell whether a column is neither one of dates nor one of numbers and texts."""
+        """Tell whether a column holds neither dates nor a mix of numbers and texts."""
         return self.date_of(column) is None and self._problem(column, grouped=True) is None
 
     def suspicions(self, columns: Iterable[str]) -> list[TableError]:
@@ -165,7 +165,7 @@ class TextColumns:
         return self._unit_of(column)
 
     def _unit_of(self, column: str) -> Problem | None:
-        """Return what is wrong with a column of numbers with a unit, which is one of texts."""
+        """Return what is wrong with a column of numbers with a unit, which is read as text."""
         if self.selection.categories.get(column, ()) is None or not self.is_text:
             return None
         return numbers_with_a_unit(column, self.levels[column], self.notation)
@@ -178,7 +178,7 @@ class TextColumns:
                 return None
             day, month = formats.in_doubt
             remedy = Remedy("say which with {}", {"dates": {column: day}})
-            return Problem(column, f"holds dates that are {day} or {month}", remedy)
+            return Problem(column, f"holds dates that may be {day} or {month}", remedy)
         if column not in self.levels:
             return None
         found = self._problem(column, self.groups(column))
@@ -204,17 +204,17 @@ class TextColumns:
 
 
 class NumberColumns:
-    """Which columns of numbers are days, 20140502, and which ones count the rows."""
+    """Which columns of numbers are dates such as 20140502, and which ones number the rows."""
 
     def __init__(self, columns: Sequence[str]) -> None:
-        # A column that has had no number yet may be either.
+        # A column without any number so far may be either.
         self._may_be_days, self._may_count = list(columns), list(columns)
         self._first: dict[str, float] = {}
         self._last: Array = np.empty((0, len(columns)))
         self._any_kept = False
 
     def note(self, frame: Any) -> None:
-        """Rule out those that do not count all rows of a frame."""
+        """Rule out columns that do not number all rows of a frame."""
         if not self._may_count or not len(frame):
             return
         values = frame[self._may_count].to_numpy(np.float64)
@@ -225,28 +225,28 @@ class NumberColumns:
         self._last = values[-1:, good]
 
     def add(self, frame: Any) -> None:
-        """Rule out those of which not all rows that are kept are days."""
+        """Rule out columns that are not a date in every kept row."""
         if not self._may_be_days or not len(frame):
             return
         self._any_kept = True
-        # The first row rules out most columns, and a look at the others takes longer.
+        # The first row rules out most columns; checking the other rows takes longer.
         for rows in (frame.iloc[:1], frame):
             values = rows[self._may_be_days].to_numpy(np.float64)
             self._may_be_days = list(compress(self._may_be_days, _are_days(values).all(axis=0)))
 
     @property
     def days(self) -> set[str]:
-        """The columns whose numbers are all days."""
+        """The columns whose numbers are all dates."""
         return set(self._may_be_days) if self._any_kept else set()
 
     @property
     def counting(self) -> set[str]:
-        """The columns whose numbers count the rows."""
+        """The columns whose numbers are row numbers."""
         return set(self._may_count) if len(self._last) else set()
 
 
 def _are_days(values: Array) -> Array:
-    """Return which numbers are days, such as 20140502."""
+    """Return which numbers are dates, such as 20140502."""
     values = np.where(np.isfinite(values), values, 0.0)
     month, day = values // 100 % 100, values % 100
     good = (values > 19000100) & (values < 21001232) & (month >= 1) & (month <= 12)

@@ -36,7 +36,7 @@ _MARKS = re.compile(
     r"|#[a-z0-9/]+[!?]",
     re.IGNORECASE,
 )
-"""Words for a missing value, those of databases and Stata, and the errors of spreadsheets."""
+"""Words for a missing value, including those of databases and Stata, and spreadsheet errors."""
 
 _TOTALS = {
     *("total", "totals", "grand total", "sum", "sums", "summe", "gesamt", "gesamtsumme"),
@@ -50,7 +50,7 @@ _SUBTOTALS = re.compile(
     r"|合計|合计|小計|小计",
     re.IGNORECASE,
 )
-"""Names of such a row that may also be between the others."""
+"""Names of such a row that may also occur between other rows."""
 
 _MOST_NAMED = 8  # columns in one message; the remedy has all of them
 
@@ -65,7 +65,7 @@ _DRESS = str.maketrans("−", "-", ",.$€£%_'’ \u00a0\u2009\u202f\u066b\u066
 
 _MARKS_OF_NUMBERS = frozenset(Notation._fields)
 
-_SHORTER = Remedy("put rare levels together with {}", {"min_count": MIN_COUNT})
+_SHORTER = Remedy("group rare levels with {}", {"min_count": MIN_COUNT})
 
 EXPAND = Remedy("turn it into columns of numbers first")
 WRITE_TRUTHS = Remedy("write truth values as 1 and 0")
@@ -96,7 +96,7 @@ def _differing(notation: Notation, given: Notation) -> dict[str, Any]:
 
 
 def no_number(texts: Sequence[str], notation: Notation = PLAIN) -> tuple[str, list[Remedy]]:
-    """Return what is wrong with texts in a column of numbers, of the first of them, and remedies.
+    """Return what is wrong with the first of some texts in a column of numbers, and remedies.
 
     >>> no_number(["yes"])[0], no_number(["1,5"])[0]
     ('is not a number', 'is a number in a format that is not parsed')
@@ -117,7 +117,7 @@ class Problem(NamedTuple):
     other: Remedy | None = None
     """What can be done besides leaving the column out."""
     odd: Sequence[str] = ()
-    """The few texts among numbers that may mean a missing value, which would mend it."""
+    """The few texts among numbers; if they mean a missing value, `na` solves the problem."""
     where: str = ""
     """Where the first of them is."""
     few: bool = False
@@ -126,7 +126,7 @@ class Problem(NamedTuple):
     """Its numbers in a format that is not parsed."""
 
     def suspicion(self, name: str) -> TableError:
-        """Return the warning about it, if it is used as it is."""
+        """Return the warning about a column that is used as it is."""
         remedies = [] if self.other is None else [self.other]
         return TableError(f"{self.where or name}: column {self.column!r} {self.what}", *remedies)
 
@@ -152,8 +152,8 @@ def refuse_columns(
     ways: list[tuple[str, dict[str, Any]]] = [
         ("read columns as they are written", read),
         ("leave columns out", {"exclude": out}),
-        ("take columns as categories", {"categories": categories}),
-        ("take odd texts for missing values", {"na": odd}),
+        ("treat columns as categories", {"categories": categories}),
+        ("treat odd texts as missing values", {"na": odd}),
     ]
     chosen = [(words, options) for words, options in ways if any(options.values())]
     remedies = []
@@ -185,7 +185,7 @@ def _ways_to_read(wrong: Sequence[Problem], given: Notation) -> dict[str, Any]:
     """Return the options that read columns as they are, together."""
     ways = [p.other.options for p in wrong if p.other is not None]
     dates = {c: format for way in ways for c, format in way.get("dates", {}).items()}
-    # One notation reads a file: what may be either in one column is plain from another.
+    # A file has one notation: another column may show what is ambiguous in this one.
     dressed = [text for p in wrong for text in p.dressed]
     units = dict.fromkeys(unit for way in ways for unit in way.get("strip", "").split())
     with_units = given._replace(strip=" ".join(units) or given.strip)
@@ -208,7 +208,7 @@ def _error(problem: Problem, targets: Collection[str], name: str) -> TableError:
     column = problem.column
     target = column in targets
     out = Remedy("leave the column out with {}", {"exclude": [column]})
-    category = Remedy("take it as a category with {}", {"categories": {column: None}})
+    category = Remedy("treat it as a category with {}", {"categories": {column: None}})
     remedies = [Remedy("choose another target") if target else out]
     if problem.few:
         remedies.insert(0, category)
@@ -266,7 +266,7 @@ class Texts:
 
     @property
     def are_labels(self) -> bool:
-        """Whether all that is not a number is in the first rows, and each row there has its own."""
+        """Whether all texts that are not numbers are in the first rows, each different."""
         few = len(self.first) == self.odd <= _MOST_LABELS
         return few and self.at_top and not self.gaps
 
@@ -289,7 +289,7 @@ def _not_numbers(texts: Iterable[str], notation: Notation) -> list[str]:
 
 
 def _has_digit(text: str) -> bool:
-    """Tell whether a text has a digit, as codes have, and words for a missing value do not."""
+    """Tell whether a text has a digit: codes have one, words for a missing value do not."""
     return any(letter.isdigit() for letter in text)
 
 
@@ -306,8 +306,8 @@ def problem_of_text(
 ) -> Problem | None:
     """Return what is wrong with a column of text: texts among numbers, free text, odd dates.
 
-    `known` are its levels so far, with their rows, `argument` is what may name them, `grouped`
-    tells whether rare ones are put together, and `is_first` whether lines begin with it.
+    `known` has its levels so far and their counts. `argument` is the option that may name levels.
+    `grouped` tells whether rare levels are grouped, and `is_first` whether it is the first column.
     """
     levels = set(known) - {MISSING_LEVEL}
     give_levels = Remedy(f"name its levels with {argument}=...", shell="")
@@ -366,12 +366,12 @@ def _problem_of_dates(
 ) -> Problem:
     """Return the problem of a column of dates, and of `others`, which are not dates."""
     sample = min({*known} - {MISSING_LEVEL})
-    remedy = Remedy("write all of them in one notation")
+    remedy = Remedy("write all of them in one format")
     if argument == "classes":
         turn = Remedy("turn dates into numbers first")
         return Problem(column, f"holds dates such as {sample!r}", turn)
     if not others:
-        return Problem(column, f"holds dates in several notations, such as {sample!r}", remedy)
+        return Problem(column, f"holds dates in several formats, such as {sample!r}", remedy)
     remedy = next(iter(may_be_missing(others) if is_text else ()), remedy)
     total = sum_of_rows(column, texts, known, is_first) if is_text else None
     if total is not None and {*total.odd} == {*others}:
@@ -391,7 +391,7 @@ def _dressed_numbers(
     what = f"holds numbers in a format that is not parsed, {such}"
     if not is_text:
         return Problem(column, what, Remedy("turn texts into numbers first"))
-    # Next to plain numbers, 5% may mean 0.05.
+    # Among plain numbers, 5% may mean 0.05.
     ways = read_dressed(dressed, "write numbers plainly", notation, not beside_plain)
     return Problem(column, what, ways[0], dressed=dressed)
 
@@ -408,8 +408,8 @@ def sum_of_rows(
     words = [text.strip() for text in sums]
     at_end = sums == [texts.last] and counts[texts.last] == 1
     lines, sum_up = ("line", "sums") if at_end else ("lines", "sum")
-    they, them = ("it", "it") if at_end else ("they", "them")
-    way = Remedy(f"take the {lines} out of the file, if {they} {sum_up} up the others")
+    them = "it" if at_end else "them"
+    way = Remedy(f"if the {lines} {sum_up} up the others, remove {them} from the file")
     leave = f"if the {lines} {sum_up} up the others, leave {them} out with {{}}"
     if is_first and len(sums) == 1 and not _begins_others(words[0], counts.keys() - sums):
         way = Remedy(leave, {"comment": words[0]})
@@ -429,12 +429,12 @@ def codes_of_digits(column: str, texts: Sequence[str]) -> Problem | None:
     if code is None or not all(text.isdecimal() for text in texts if text.strip()):
         return None
     what = f"holds codes that begin with 0, such as {code!r}, and is read as numbers"
-    category = Remedy("take it as a category with {}", {"categories": {column: None}})
+    category = Remedy("treat it as a category with {}", {"categories": {column: None}})
     return Problem(column, what, category)
 
 
 def spelled_in_several_ways(column: str, levels: Iterable[str]) -> Problem | None:
-    """Return what is wrong with classes that differ in case or blanks alone."""
+    """Return what is wrong with classes that differ in case or blanks only."""
     ways: dict[str, list[str]] = {}
     for text in sorted(levels):
         ways.setdefault("".join(text.split()).casefold(), []).append(text)
@@ -446,7 +446,7 @@ def spelled_in_several_ways(column: str, levels: Iterable[str]) -> Problem | Non
 
 
 def numbers_with_a_unit(column: str, texts: Collection[str], notation: Notation) -> Problem | None:
-    """Return what is wrong with a column of texts that are numbers with one unit, 217 m2."""
+    """Return what is wrong with a column of texts that are numbers with one unit, as 217 m2."""
     numbers = [text for text in texts if _has_digit(text)]
     if len(numbers) <= FEW_LEVELS or len(texts) > len(numbers) + FEW_TEXTS:
         return None
@@ -472,7 +472,7 @@ def is_dressed(value: str, notation: Notation = PLAIN) -> bool:
     if len(value) > 1 and value[0] == value[-1] == "'":
         return False  # a quoted number is meant as text
     if not value.isascii():
-        # Digits of other scripts, each as the one of 0 to 9 that it means.
+        # Digits of other scripts, each replaced by the digit 0 to 9 that it means.
         value = "".join(str(unicodedata.decimal(letter, letter)) for letter in value)
     if value[:1] + value[-1:] == "()" and not value[1:-1].isdigit():
         value = value[1:-1]

@@ -28,13 +28,13 @@ _TIMES = (
     "T%H%M%S",
 )
 FORMATS = (*(day + time for day, time in itertools.product(_DAYS, _TIMES)), *_CLOCKS)
-"""The notations that are tried, as `datetime.strptime` writes them."""
+"""The formats that are tried, in the notation of `datetime.strptime`."""
 
 _FEW = 20  # texts that are tried first
 
 
 def _shape(text: str) -> str:
-    """Return a text with 9 for each run of digits, a for one of letters, and z for a time zone.
+    """Return a text with 9 for a run of digits, a for a run of letters, and z for a time zone.
 
     >>> _shape("10-Mar-2004 18:00"), _shape("20140502T000000"), _shape("2014-05-02T06:30:00+02:00")
     ('9-a-9 9:9', '9a9', '9-9-9a9:9:9z')
@@ -45,7 +45,7 @@ def _shape(text: str) -> str:
 
 
 def _shape_of_format(format: str) -> str:
-    """Return the shape of texts in a notation."""
+    """Return the shape of texts in a format."""
     letters = re.sub("%[bBp]", "a", format.replace("%z", "\0"))
     return re.sub("(%[A-Za-z])+", "9", letters).replace("T", "a").replace("\0", "z")
 
@@ -61,7 +61,7 @@ class Dates(NamedTuple):
     Attributes
     ----------
     format : str
-        How they are written, as `datetime.strptime` takes it, or ``"epoch"``.
+        Their format for `datetime.strptime`, or ``"epoch"``.
     first : float
         The first of them, in days since 1970.
     parts : tuple of str
@@ -89,7 +89,7 @@ class Dates(NamedTuple):
 
 
 def read_dates(column: Any, format: str) -> Any:
-    """Return a column as times of pandas, missing where a value is not written so."""
+    """Return a column as pandas times; a value in another format becomes a missing one."""
     import pandas as pd
 
     if format == EPOCH:
@@ -115,24 +115,24 @@ def days_of(times: Any) -> Array:
 
 
 class DateFormats:
-    """The notations in which all texts of a column so far are dates."""
+    """The formats in which all texts of a column so far are dates."""
 
     def __init__(self, given: str | None = None) -> None:
         self.formats: list[str] | None = None if given is None else [given]
         self.low: Array = np.full(len(PARTS), np.inf)
         self.high: Array = np.full(len(PARTS), -np.inf)
         self.used: set[str] = set()
-        """The notations that parts were read in."""
+        """The formats in which the parts of dates were read."""
 
     def add(self, column: Any) -> None:
-        """Rule out the notations that do not read a column."""
+        """Rule out the formats that do not read a column."""
         if self.formats == []:
             return
         known = column.dropna()
         if self.formats is None and len(known):
             shape = _shape(known.iloc[0])
             self.formats = list(_SHAPES.get(shape, ()))
-            # Some with and some without fractions of a second, for one.
+            # For example, only some texts have fractions of a second.
             self.formats += ["ISO8601"] * shape.startswith("9-9-9")
         for some in (known.iloc[:_FEW], known):
             kept = [f for f in self.formats or () if not read_dates(some, f).isna().any()]
@@ -145,7 +145,7 @@ class DateFormats:
 
     @property
     def in_doubt(self) -> list[str]:
-        """Two notations that read all texts as different dates, if there are such."""
+        """Two formats that read all texts as different dates, if there are two."""
         by_day = [f for f in self.formats or () if f.startswith("%d")]
         by_month = [f for f in self.formats or () if f.startswith("%m")]
         return [by_day[0], by_month[0]] if by_day and by_month else []
@@ -156,7 +156,7 @@ class DateFormats:
             return None
         different = self.low < self.high
         parts = [part for part, differs in zip(PARTS, different, strict=True) if differs]
-        # The days since the first would repeat the hour.
+        # On a single day, the days since the first date repeat the hour.
         if parts == ["hour", "days"]:
             parts = ["hour"]
         return Dates(self.formats[0], float(self.low[-1]), tuple(parts) or ("year",))

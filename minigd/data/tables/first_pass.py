@@ -17,13 +17,13 @@ class FirstPass(NamedTuple):
     first_dropped: str = ""
     """The place of the first dropped row, and the reason."""
     target_problems: Mapping[str, str] = {}
-    """What dtypes lose of a target of whole numbers that is used as a quantity."""
+    """For each dtype, what a target of whole numbers loses if it is used as a quantity."""
     missing_words: Mapping[str, Mapping[str, int]] = {}
     """For columns of text, the usual words that were read as missing values, and their counts."""
     gaps: Mapping[str, int] = {}
     """How many values of each feature are missing, in the rows that are kept."""
     unknown: Mapping[str, int] = {}
-    """How many texts of each feature are not among its levels, and count as another one."""
+    """How many texts of each feature are not among its levels, and are read as another one."""
     left_out: Mapping[str, str] = {}
     """Useless columns that were left out, and why."""
     dropped_by: Mapping[str, int] = {}

@@ -78,7 +78,7 @@ class Notation(NamedTuple):
         return {"notation": self[:2]} if self.has_marks else {}
 
     def plain(self, text: str) -> str:
-        """Return a number as the grammar writes it, and another text so that it is not one."""
+        """Return a number as the grammar writes it, and any other text so that it stays a text."""
         text = self.unquoted(text)
         plain = self._without_marks(text)
         if not self.strip or read_number(plain) is not None:
@@ -121,7 +121,7 @@ class Notation(NamedTuple):
                 whole = first + "".join(groups)
         if "." not in whole and "." not in rest:
             return sign + whole + ("." if mark else "") + rest
-        # A point that is not the decimal mark is not one: 502.963 may be half a million.
+        # A point that is not the decimal mark is refused: 502.963 may be half a million.
         return text if read_number(text) is None else f"'{text}'"
 
     def read(self, text: str) -> float | None:
@@ -136,7 +136,7 @@ _NEGATIVE = re.compile(rf"\(([^()+-]+)\)|([^()+-]*[0-9])[{BLANKS}]*-")
 _UNIT = rf"[^\W\d_]\S*(?:[{BLANKS}]+[^\W\d_]\S*){{0,3}}|[%‰°]\S*"
 _WITH_UNIT = re.compile(rf"(?!0[0-9]).*[0-9][.,]?[{BLANKS}]*({_UNIT})|'.*(')")
 _EXPONENT = re.compile(r"[deq]([+-][0-9]+|[0-9]{2,})", re.IGNORECASE)
-"""As Fortran writes it, 1.5D+01: not a unit."""
+"""A number in the notation of Fortran, 1.5D+01: its D is not a unit."""
 _NOTATIONS = (
     *(Notation(".", ","), Notation(",", ""), Notation(",", ".")),
     *(Notation(mark, group) for group in " '\u2019\u00a0\u202f\u2009" for mark in ".,"),
@@ -145,8 +145,8 @@ _NOTATIONS = (
 
 @functools.cache
 def _behind(strip: str) -> re.Pattern[str]:
-    """Return a pattern of a number followed by units; the number is its first group."""
-    # A longer unit comes first: of m and cm, cm. Between units there are blanks: 5 mm is not 5 m m.
+    """Return a pattern for a number followed by units; the number is its first group."""
+    # Longer units come first: cm before m. Between units there are blanks: 5 mm is not 5 m m.
     units = "|".join(map(re.escape, sorted(strip.split(), key=len, reverse=True)))
     return re.compile(rf"(.*?)[{BLANKS}]*(?:{units})(?:[{BLANKS}]+(?:{units}))*", re.DOTALL)
 
@@ -233,9 +233,9 @@ def _is_beyond_float(value: int | float | None) -> bool:
 
 
 def _all_numbers(texts: list[str]) -> Array | None:
-    """Return texts that are numbers or empty, NaN where they are; None, if others are among them.
+    """Return texts as numbers, NaN for an empty one; None if any text is neither.
 
-    Of these letters, Python's `float` reads what the grammar does, and a whole column at once.
+    With these characters, `float` reads the same as the grammar, and reads a whole column at once.
     """
     if not _LETTERS.issuperset("".join(texts)):
         return None
@@ -255,17 +255,17 @@ class MissingTexts:
     Parameters
     ----------
     own : sequence of str
-        What the caller named. One that is a number also stands for its other spellings: -999 for
+        Named by the caller. A text that is a number also stands for its other spellings: -999 for
         -999.0.
     usual : bool, default True
-        Whether `USUAL_MISSING` count too.
+        Whether `USUAL_MISSING` counts too.
     notation : Notation, optional
         How numbers are written.
 
     Attributes
     ----------
     words : frozenset of str
-        All of them, the empty text included.
+        All of these texts, including the empty one.
 
     Examples
     --------
@@ -301,7 +301,7 @@ class MissingTexts:
     def parsed_as_nan(self) -> list[str]:
         """The texts that a parser turns into NaN in a column of numbers.
 
-        It compares numbers as float64, so that those of `beyond_float` are not among them.
+        It compares numbers as float64, so those of `beyond_float` are left out.
         """
         words = {text for text in self.words if not _is_beyond_float(_value(text))}
         return sorted(words | {"nan", "NaN", "NAN", "-nan", "-NaN"})
@@ -321,13 +321,13 @@ class MissingTexts:
         return self._convert(self._plain(texts))
 
     def _plain(self, texts: Iterable[str]) -> list[str]:
-        """Return numbers as the grammar writes them, but for texts that mean a missing value."""
+        """Return numbers in the notation of the grammar, except texts for a missing value."""
         if self.notation == PLAIN:
             return list(texts)
         return [t if t.strip(BLANKS) in self.own else self.notation.plain(t) for t in texts]
 
     def _convert(self, texts: list[str]) -> tuple[Array, Array]:
-        """Return texts that the grammar writes as `to_numbers` does."""
+        """Do what `to_numbers` does for texts in the notation of the grammar."""
         values = _all_numbers(texts)
         if values is not None:
             floats = [float(value) for value in self._numbers]
@@ -360,7 +360,7 @@ class MissingTexts:
         return values, wrong
 
     def to_texts(self, texts: Array, named: Collection[str] = ()) -> Array:
-        """Return texts as they are, None where one is missing; a text that was named never is.
+        """Return texts with None for missing ones; a text that was named is never missing.
 
         >>> MissingTexts().to_texts(np.array(["NA", "ZA", ""], object), ["NA", "ZA"]).tolist()
         ['NA', 'ZA', None]

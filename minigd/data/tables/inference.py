@@ -63,7 +63,7 @@ class Table(Place, Protocol):
 
 
 def zero_categories(schema: Schema) -> list[str]:
-    """Return the categories of which a missing one is 0 in all columns of x."""
+    """Return the categories for which a missing value is 0 in all columns of x."""
     numbers = (int, float)
     return [c for c in schema.levels if isinstance(policy_of(schema.missing, c), numbers)]
 
@@ -78,10 +78,10 @@ def infer_schema(
     unusable: Mapping[str, str] = {},
     notation: Notation = PLAIN,
 ) -> FirstPass:
-    """Go through a table once and find what each column becomes.
+    """Read a table once and find what each column becomes.
 
-    `texts` are the columns that hold text in the first frame, `unusable` is what columns in use
-    hold that no schema takes, such as lists, and `notation` how texts write numbers.
+    `texts` are the columns that hold text in the first frame. `unusable` describes the columns in
+    use with values that no schema accepts, such as lists. `notation` is how texts write numbers.
     """
     features, targets = selection.resolve(columns, name)
     refused = {c: Problem(c, what, EXPAND) for c, what in unusable.items()}
@@ -116,16 +116,16 @@ def infer_schema(
 
 def _picked(frame: Any, columns: list[str]) -> Any:
     """Return some columns of a frame; the frame itself if these are all columns in its order."""
-    # Selecting columns takes pandas as long as much of the work on them.
+    # In pandas, selecting columns can take as long as the work on them.
     return frame if frame.columns.tolist() == columns else frame[columns]
 
 
 class _BeyondFloat(Exception):
-    """A target of whole numbers has one that float64 can't hold."""
+    """A target of whole numbers has a value that float64 can't hold."""
 
 
 class _Days(Exception):
-    """Columns of numbers are dates, 20140502, and are read as text."""
+    """Columns of numbers are dates such as 20140502; they must be read as text."""
 
     def __init__(self, columns: Collection[str]) -> None:
         self.columns = columns
@@ -187,7 +187,7 @@ class _Seen:
         self.first_dropped = ""
         self.dropped_by: Counter[str] = Counter()
         self.missing: tuple[str, DataError] | None = None
-        """A column whose first value is missing, and the error, if it has a value further on."""
+        """A column whose first value is missing, and the error to raise if it has a value later."""
         self.words = MissingWords(table)
 
     # One frame -------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ class _Seen:
             values = numbers.astype(self.rounding.dtype)
         optional = np.array([c not in self.required for c in self.numbers], dtype=bool)
         fine = (np.isfinite(values) | (np.isnan(values) & optional)).all(axis=0)
-        # One column at a time is slow in pandas, and most are in order.
+        # Checking one column at a time is slow in pandas, and most columns have no bad value.
         good = set(compress(self.numbers, fine))
         good |= {c for c in self.text - self.given.keys() if not gaps[c] or c not in self.required}
         wide = np.dtype(np.float64)  # for a target that may be whole
@@ -314,7 +314,7 @@ class _Seen:
         return bad
 
     def _needed(self) -> list[str]:
-        """Return the columns without whose values a row is dropped."""
+        """Return the columns whose missing values drop a row."""
         unlimited = (*self.texts.levels, *self.selection.hashed)
         levels = {**self.given, **{c: [MISSING_LEVEL] for c in unlimited}}
         features = {c: known for c, known in levels.items() if c not in self.targets}
@@ -449,10 +449,10 @@ class _Seen:
         return useless if len(useless) < len(self.features) else {}
 
     def _check_rounding(self, whole: bool) -> dict[str, str]:
-        """Refuse a target, and warn of columns, whose differences the dtype would lose.
+        """Refuse a target, and warn about columns, whose differences the dtype would lose.
 
-        A target of whole numbers stays as it is, if 64 bits hold it, and is lost only where it is
-        trained on as a quantity; what each dtype loses of it is returned.
+        A target of whole numbers keeps all of its digits if they fit 64 bits. It loses digits only
+        if it is trained on as a quantity; the result says what each dtype would lose.
         """
         for j in np.flatnonzero(self.rounding.lost).tolist():
             column = self.numbers[j]

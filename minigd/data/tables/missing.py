@@ -58,9 +58,9 @@ def policy_of(missing: Missing, column: str) -> str | float:
 def needed_columns(
     columns: Sequence[str], missing: Missing, levels: Mapping[str, Collection[str]]
 ) -> list[str]:
-    """Return the columns without whose values a row is dropped, by the levels of columns of text.
+    """Return the columns whose missing values drop a row; `levels` are those of columns of text.
 
-    A missing category may have a level of its own.
+    A missing category may have its own level.
     """
     policies = {column: policy_of(missing, column) for column in columns}
     return [
@@ -74,7 +74,7 @@ def needed_columns(
 def required_columns(
     columns: Sequence[str], missing: Missing, targets: Collection[str], needed: Collection[str]
 ) -> list[str]:
-    """Return the columns in which a missing value is an error; no number stands for a target."""
+    """Return the columns in which a missing value is an error; a target is never filled in."""
     return [
         column
         for column in columns
@@ -90,7 +90,7 @@ def has_level(missing: Missing, column: str) -> bool:
 class Fills:
     """The means and medians of columns whose rows come in pieces.
 
-    The median is exact for up to 131,072 rows, and that of every 2nd, 4th, … row beyond.
+    The median is exact for up to 131,072 rows. For more, only every 2nd, 4th, … row counts.
 
     Parameters
     ----------

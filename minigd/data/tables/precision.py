@@ -1,7 +1,7 @@
 """Whether a dtype can still distinguish the values of a column.
 
 Numbers near 1e9 are 64 apart in float32. A column of such numbers with a smaller span becomes a
-constant, which any model learns without an error and without use.
+constant. A model learns that constant without any error, and is useless.
 """
 
 from decimal import Context, Decimal, localcontext
@@ -25,7 +25,7 @@ _FEWEST = 20
 
 
 def extreme(pick: np.ufunc, x: Array) -> Array:
-    """Return what `pick`, such as `np.fmax`, reduces the rows of x to, in few long loops.
+    """Reduce the rows of x with `pick`, such as `np.fmax`, in few long loops.
 
     >>> extreme(np.fmin, np.array([[1.0, 4.0], [3.0, 2.0]]))
     array([1., 2.])
@@ -40,14 +40,14 @@ def extreme(pick: np.ufunc, x: Array) -> Array:
 class Rounding:
     """What a conversion does to columns whose rows come in pieces.
 
-    A column is lost where the conversion moves some number by more than a quarter of what the
-    column spans::
+    A column is lost if the conversion moves any number by more than a quarter of the column's
+    span::
 
         max_i |x_ij − round(x_ij)|  >  ¼ (max_i x_ij − min_i x_ij)
 
     Only a few different numbers are left then, or one. A constant column has nothing to lose, and
-    neither has a column of fractions that is constant up to rounding in float64. Whole numbers come
-    in an integer dtype. Everything is then exact, even beyond 2⁵³, where float64 would round.
+    neither does a column of fractions that is constant up to rounding in float64. Whole numbers
+    have an integer dtype. All results are then exact, even beyond 2⁵³, where float64 would round.
 
     Parameters
     ----------
@@ -88,10 +88,10 @@ class Rounding:
             self.add_floats(x, extreme(np.fmin, x), extreme(np.fmax, x))
 
     def add_floats(self, x: Array, low: Array, high: Array) -> None:
-        """Do the same for fractions, of which the smallest and the largest are known."""
+        """Do the same for fractions, given the smallest and the largest of each column."""
         self._noise = 1e4 * float(np.finfo("float64").eps)
         self._widen(low, high, 0.0)
-        # What moves by less than a quarter of the span is not lost, however wide it gets later on.
+        # A column that moves by less than a quarter of its span is not lost: the span only grows.
         with np.errstate(over="ignore", invalid="ignore"):
             span = np.asarray(self.high - self.low, dtype=np.float64)
             apart = np.spacing(np.fmax(abs(low), abs(high)).astype(self.dtype)).astype(np.float64)
@@ -103,12 +103,12 @@ class Rounding:
                 self._widen(low, high, moved)
 
     def _widen(self, low: Array, high: Array, moved: Array) -> None:
-        """Take note of the extremes of some rows, and of how far the conversion moves them."""
+        """Record the extremes of some rows, and how far the conversion moves them."""
         self.low, self.high = np.fmin(self.low, low), np.fmax(self.high, high)
         self._moved = np.fmax(self._moved, moved)
 
     def _exact(self, x: Array) -> tuple[Array, Array, Array]:
-        """Return low, high and the moves of whole numbers or fractions, in Python's own numbers."""
+        """Return low, high and the moves of whole numbers or fractions, as Python numbers."""
         if x.dtype.kind == "O":
             x = np.vectorize(Fraction, otypes=[object])(x)
             moved = np.vectorize(self._moved_beyond, otypes=[np.float64])(x)
@@ -142,7 +142,7 @@ class Rounding:
         small = largest < np.finfo(self.dtype).tiny
         advice = "multiply it by a large number" if small else "subtract a number near them"
         remedies = [Remedy(f"{advice} first")]
-        # Half a spacing is what a conversion moves a number by, and a quarter of the span is lost.
+        # A conversion moves a number by half a spacing; a quarter of the span is too much.
         if self.dtype != np.float64 and np.spacing(largest) <= (high - low) / 2:
             remedies.append(wider)
         problem = (
@@ -166,7 +166,7 @@ def _moved(x: Array, dtype: np.dtype[Any]) -> Array:
         converted = x.astype(dtype).astype(np.float64)
     last = np.iinfo(x.dtype).max
     finite = np.isfinite(converted)
-    # What rounds up to one more than the last whole number can't go back to its dtype.
+    # A number that is rounded up beyond the largest whole number can't be converted back.
     beyond = converted >= float(last // 2 + 1) * 2
     back = np.where(finite & ~beyond, converted, 0).astype(x.dtype)
     back[beyond] = last
@@ -177,7 +177,7 @@ def _moved(x: Array, dtype: np.dtype[Any]) -> Array:
 def _holds(dtype: Any, given: Any) -> bool:
     """Tell whether a dtype holds all numbers of another one, digit by digit."""
     if given.kind in "iu" and given.itemsize == 8:
-        return False  # NumPy takes float64 for safe
+        return False  # NumPy considers float64 safe
     return bool(np.can_cast(given, dtype, "safe"))
 
 
@@ -200,7 +200,7 @@ def check_rounding(x: Array, y: Array, dtype: Any, rows: Array | None = None) ->
     Raises
     ------
     DataError
-        If a column of y is lost: what is learned from it is a constant.
+        If a column of y is lost: a model would learn a constant.
 
     Examples
     --------
@@ -226,7 +226,7 @@ def problem_of(array: Array, what: str, dtype: Any, rows: Any = None) -> tuple[A
     columns, rounding = array.reshape(len(array), -1), Rounding(dtype)
     sample = np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64))
     rounding.add(_on_host(columns, sample if rows is None else rows[sample]))
-    # A column of which all rows looked at are alike may differ elsewhere.
+    # A column that is constant in the rows checked may vary in other rows.
     doubt = rounding.lost | ((rounding.low == rounding.high) & (rounding._moved > 0))
     return _problem_of(columns, np.flatnonzero(doubt), what, dtype, rows) if doubt.any() else None
 

@@ -15,14 +15,14 @@ from minigd.errors import check_flag, check_integer, check_number, shown
 def schema_in_file(values: Mapping[str, Any], width: int) -> Schema:
     """Return the schema whose `state_dict` is in a file, for a model with this many inputs.
 
-    An error names what is impossible. No memory is allocated from a wrong size in the file.
+    An error names the invalid entry. No memory is allocated from a wrong size in the file.
 
     >>> values = {"features": ["a"], "targets": ["y"], "levels": {}, "classes": None}
     >>> schema_in_file({**values, "integer": False}, 1).names
     ['a']
     >>> schema_in_file({**values, "integer": False, "hashed": {"a": 10**9}}, 1)
     Traceback (most recent call last):
-    ValueError: its columns are not those of the model
+    ValueError: its columns do not match the model
     """
     names = ("features", "targets", "others", "logs", "flags")
     classes = values["classes"]
@@ -34,23 +34,23 @@ def schema_in_file(values: Mapping[str, Any], width: int) -> Schema:
             raise TypeError(f"{shown(texts)} is not a list of texts")
     for format, first, parts in dates.values():
         if not isinstance(format, str) or not set(parts) <= set(PARTS):
-            raise ValueError(f"{shown((format, parts))} is not a notation of dates and its parts")
+            raise ValueError(f"{shown((format, parts))} is not a date format and its parts")
         check_number("the first date", first, -math.inf)
     if check_flag("integer", values["integer"]):
         for label in classes or []:
             int(label)
     check_missing(values.get("missing", "error"))
     if values.get("unknown", "error") not in ("error", "drop", "other"):
-        raise ValueError(f"{shown(values['unknown'])} is not what becomes of unknown categories")
+        raise ValueError(f"{shown(values['unknown'])} is not a rule for unknown categories")
     if values.get("exact") not in (None, "int64", "uint64"):
         raise ValueError(f"{shown(values['exact'])} is not the dtype of a whole target")
     for mean in values.get("fills", {}).values():
-        check_number("what stands for a missing number", mean, -math.inf)
+        check_number("the value for a missing number", mean, -math.inf)
     hashed = [check_integer("hashed", columns) for columns in values.get("hashed", {}).values()]
     fits = sum(hashed) <= width
     schema = Schema(**values) if fits else None
     if schema is None or len(schema.names) != width:
-        raise ValueError("its columns are not those of the model")
+        raise ValueError("its columns do not match the model")
     if schema.fills:
-        schema.fill(np.zeros((0, width)))  # each of them is there
+        schema.fill(np.zeros((0, width)))  # fails if one is missing
     return schema

@@ -49,7 +49,7 @@ class BadValue(ValueError):
 
     @classmethod
     def missing(cls, row: int, column: str, target: bool) -> "BadValue":
-        """Return the error for a missing value; no number can stand for a target."""
+        """Return the error for a missing value; a target can't be filled in."""
         problem = "the value of the target is missing" if target else "the value is missing"
         bad = cls(row, column, problem, *([DROP] if target else [DROP, FILL]))
         bad.is_missing = True
@@ -57,10 +57,10 @@ class BadValue(ValueError):
 
     @classmethod
     def unknown(cls, row: int, column: str, value: Any, known: Sequence[Any]) -> "BadValue":
-        """Return the error for a text that is not among those known."""
+        """Return the error for a text that is not known."""
         some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
         values = f"value{'s' * (len(known) != 1)}"
-        problem = f"{value!r} is not among the {len(known)} {values} known, {some}"
+        problem = f"{value!r} is not among the {len(known)} known {values}, {some}"
         text = str(value)
         end = next((e for e in _ends(text) if text.rstrip(e) in known), None)
         words = f"if {end!r} at its end doesn't belong to it, pass {{}}"
@@ -76,7 +76,7 @@ class BadValue(ValueError):
         elif dtype.kind != "f" and value % 1:
             problem = f"{value} is not one of the whole numbers"
         elif dtype.kind != "f" and isinstance(value, float | np.floating):
-            # Its last digits are lost already.
+            # A float has lost its last digits.
             problem = "the number is beyond 2**53, and the whole numbers of the schema are not"
         return cls(row, column, problem)
 
@@ -133,7 +133,7 @@ class TextInNumbers(TableError):
 class Schema:
     """The columns in use and what each becomes.
 
-    A table that is read with the schema of another one becomes the same columns, in the same order.
+    A table that is read with another table's schema becomes the same columns in the same order.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class Schema:
     integer : bool
         Whether a single target holds only integers; y is then int64.
     missing : str, float or dict, default "error"
-        As `CsvSource`.
+        As in `CsvSource`.
     dtype : dtype, default "float32"
     unknown : {"error", "drop", "other"}, default "error"
         What happens to a category that is not among the levels: an error that names its place; or
@@ -161,7 +161,7 @@ class Schema:
     dates : dict of str to Dates
         Features that are dates.
     logs : list of str
-        Features of which x holds sign(v)·log(1 + |v|).
+        Features that become sign(v)·log(1 + |v|) in x.
     flags : list of str
         Features of numbers with an extra column, which is 1 where the number is missing.
     fills : dict of str to float
@@ -228,7 +228,7 @@ class Schema:
                     log = feature in self.logs
                     self._constants[place] = float(signed_log(policy) if log else policy)
         self.needed = needed_columns(self.columns, missing, levels)
-        """The columns without whose values a row is dropped."""
+        """The columns whose missing values drop a row."""
         self._required = required_columns(self.columns, missing, targets, self.needed)
         self.drops = bool(self.needed) or unknown == "drop"
 
@@ -293,7 +293,7 @@ class Schema:
         return self.replace(fills={})
 
     def _feature_at(self, place: int) -> str:
-        """Return the feature that a column of x is made of."""
+        """Return the feature that a column of x comes from."""
         return self.features[bisect_right(self.features, place, key=self._starts.__getitem__) - 1]
 
     def fill(self, x: Array) -> Array:
@@ -340,7 +340,7 @@ class Schema:
         return bad
 
     def count_unknown(self, frame: Any) -> dict[str, int]:
-        """Return how many texts of each category are not among its levels, and count as another."""
+        """Return how many texts of each category are not among its levels but accepted."""
         found = {}
         for feature in filter(self._takes_others, self.levels):
             unknown = codes_of(frame[feature], self.levels[feature]) < 0
@@ -348,7 +348,7 @@ class Schema:
         return found
 
     def _takes_others(self, feature: str) -> bool:
-        """Tell whether any text is a category of a feature."""
+        """Tell whether a feature accepts any text as a category."""
         return feature in self.levels and (feature in self.others or self.unknown == "other")
 
     def _refuse(self, frame: Any, suspects: Sequence[str]) -> None:
@@ -366,7 +366,7 @@ class Schema:
         try:
             return self._encode_features(rows), self._encode_target(rows), kept
         except BadValue as bad:
-            # Counted among all rows, those dropped included.
+            # Counted among all rows, including dropped ones.
             bad.row = bad.row if kept is None else int(np.flatnonzero(kept)[bad.row])
             raise
 
@@ -475,7 +475,7 @@ class Schema:
         }
 
     def _additions(self) -> dict[str, Any]:
-        """Return the arguments that most schemas do without."""
+        """Return the arguments that most schemas leave empty."""
         return {
             "others": self.others,
             "hashed": self.hashed,
@@ -511,9 +511,9 @@ def bad_value(
 ) -> BadValue | None:
     """Return the first value of a column that is missing and required, unknown, or infinite.
 
-    The one rule for it. A column with levels holds text; one with a dtype holds numbers that must
-    be finite in it, and whole if it is one of whole numbers; one of dates holds those; one with
-    nothing of it holds any text.
+    A column with levels must hold known texts. A column with a dtype must hold numbers that are
+    finite in it, and whole if it is an integer dtype. A column of dates must hold dates. Any
+    other column may hold any text. No other code decides this.
     """
     missing = column.isna().to_numpy()
     bad = missing & required
@@ -546,7 +546,7 @@ def _fit(values: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def raise_first(found: Iterable[BadValue | None]) -> None:
-    """Raise the one in the first row, if there is any; of those in one row the first."""
+    """Raise the value in the first row, if there is any; the first of several in one row."""
     first = min(filter(None, found), key=lambda bad: bad.row, default=None)
     if first is not None:
         raise first
@@ -563,7 +563,7 @@ def _fill_gaps(x: Array, places: list[int], values: list[float]) -> None:
 
 
 def signed_log(v: Any) -> Any:
-    """Return sign(v)·log(1 + |v|), which is near to v at 0, and draws in heavy tails."""
+    """Return sign(v)·log(1 + |v|), which is close to v near 0 and shortens heavy tails."""
     return np.sign(v) * np.log1p(abs(v))
 
 
@@ -582,7 +582,7 @@ def hashes_of(texts: Any, width: int) -> Array:
 
 
 def _key(text: str, truths: bool) -> Any:
-    """Return what the ways to write a level have in common, where they are truth values or not."""
+    """Return a key that all spellings of a level share; `truths` if levels are booleans."""
     truth = read_truth(text) if truths else None
     return label_key(text if truth is None else truth)
 
@@ -606,7 +606,7 @@ def codes_of(texts: Any, levels: Sequence[str]) -> Array:
     if len(unknown):
         truths = {"False", "True"} == {*levels} - {MISSING_LEVEL}
         keys = [_key(level, truths) for level in levels]
-        # Where two levels are one number, 1 and 1.0, each stands for its own text alone.
+        # If two levels are the same number, as 1 and 1.0, each stands only for its own text.
         counts = Counter(keys)
         places = {key: i for i, key in enumerate(keys) if counts[key] == 1}
         others = texts.iloc[unknown]

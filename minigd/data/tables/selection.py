@@ -119,17 +119,21 @@ class Selection(NamedTuple):
                 raise ValueError(
                     f"{name}: categories[{column!r}] must be a list of levels, not {levels!r}"
                 )
+        self._refuse_targets(targets, name)
+        left_out = {*targets, *self.exclude}
+        features = [c for c in wanted if c not in left_out]
+        if not features:
+            raise DataError(f"{name}: no column is left to learn from")
+        return features, targets
+
+    def _refuse_targets(self, targets: Collection[str], name: str) -> None:
+        """Refuse a target among the columns that become something else."""
         for what in ("hashed", "dates", "logs"):
             given = getattr(self, what)
             for column in (c for c in targets if c in given):
                 own = {column: given[column]} if isinstance(given, Mapping) else [column]
                 problem = f"{name}: {column!r} is a target, and {what} is for features"
                 raise TableError(problem, Remedy("leave out {}", {what: own}))
-        left_out = {*targets, *self.exclude}
-        features = [c for c in wanted if c not in left_out]
-        if not features:
-            raise DataError(f"{name}: no column is left to learn from")
-        return features, targets
 
 
 def missing_column(

@@ -51,7 +51,7 @@ def explain(
     updater : str or Updater
         With the state it has: its next update is shown.
     sample_weight : array-like, shape (n,), optional
-        How much each row counts; one of weight 0 is left out.
+        How much each row counts. A row of weight 0 is left out.
     example : int, optional
         A row of x whose path through the step is highlighted.
     optimizer : str or Updater, optional

@@ -70,7 +70,7 @@ def dense(run: Recorder) -> Explained:
 def simple(forward: str, backward: str, **constants: str) -> Callable[[Recorder], Explained]:
     """Return the entry of a layer without parameters.
 
-    Its constants are buffers or attributes of the layer, each with the name that formulas have.
+    Its constants are buffers or attributes of the layer, each with its name in formulas.
     """
 
     def entry(run: Recorder) -> Explained:
@@ -88,7 +88,7 @@ def simple(forward: str, backward: str, **constants: str) -> Callable[[Recorder]
 
 
 def gated(run: Recorder) -> Explained:
-    """Return the lines of x times a share p of it, which depends on x."""
+    """Return the lines of x times a factor p that depends on x."""
     (x, y), layer, p, given = run.names, run.layer, f"p{run.k}", {"π": math.pi}
     root = "√(2 / π)"
     if isinstance(layer, SiLU):
@@ -236,7 +236,7 @@ def unknown_layer(run: Recorder) -> Explained:
 
 
 def parameter(layer: Layer, k: str, name: str) -> str:
-    """Return the name that formulas have for a layer's parameter: ``W1``, or ``swish1.beta``."""
+    """Return the name of a layer's parameter in formulas: ``W1``, or ``swish1.beta``."""
     plain = "".join(c if c.isalnum() else "_" for c in name)
     return f"{plain}{k}" if type(layer) in LAYERS else f"{layer.name}.{plain}"
 
@@ -250,7 +250,7 @@ LETTERS: dict[type[Layer], str] = {
     Standardize: "s",
     Rescale: "r",
 }
-"""What the output of a layer is called; that of one from outside the package is o."""
+"""The name of a layer's output in formulas; o for a layer from outside the package."""
 
 LAYERS: dict[type[Layer], Callable[[Recorder], Explained]] = {
     Dense: dense,

@@ -1,4 +1,4 @@
-"""A line of an explanation: a formula, the shapes that stand in it, and its numbers.
+"""A line of an explanation: a formula, its shapes, and its numbers.
 
 Formulas are written so that a program can read them too: `·` is the product of matrices or with a
 number, `⊙` the product entry by entry, Σᵢ sums over the rows of a batch and Σₖ over the columns.
@@ -32,7 +32,7 @@ class Line:
     name : str
         What is computed, the left-hand side: ``"z1"``.
     formula : str
-        ``"z1 = x·W1 + b1"``; with ``←`` in the place of ``=`` where an old value is replaced.
+        ``"z1 = x·W1 + b1"``; with ``←`` instead of ``=`` if an old value is replaced.
     shapes : str
         The right-hand side with shapes, and numbers, for names: ``"(4, 2)·(2, 3) + (3,)"``.
     operands : tuple of str
@@ -93,7 +93,7 @@ class Line:
 
 
 def names(formula: str) -> tuple[str, ...]:
-    """Return the names in an expression, each once; what stands before a bracket is a function.
+    """Return the names in an expression, each once; a name before a bracket is a function.
 
     >>> names("tanh(x·W1 + b1) ⊙ (1 − x²)")
     ('x', 'W1', 'b1')
@@ -103,7 +103,7 @@ def names(formula: str) -> tuple[str, ...]:
 
 
 def shapes(formula: str, values: Mapping[str, Array]) -> str:
-    """Return an expression with shapes for the names of arrays, and numbers for those of numbers.
+    """Return an expression with the shapes of arrays, and the values of numbers, for names.
 
     >>> shapes("xᵀ·dz1 / n", {"x": np.zeros((4, 2)), "dz1": np.zeros((4, 3)), "n": np.array(4)})
     '(2, 4)·(4, 3) / 4'
@@ -121,7 +121,7 @@ def shapes(formula: str, values: Mapping[str, Array]) -> str:
 
 
 def number(value: float, digits: int) -> str:
-    """Return a number with so many significant digits.
+    """Return a number with this many significant digits.
 
     >>> number(0.5, 4), number(-2 / 3, 4), number(12345678, 4)
     ('0.5', '-0.6667', '12345678')

@@ -1,7 +1,7 @@
 """An explanation as HTML: formulas typeset, arrays as tables, one example highlighted.
 
 It is one element with its own style, escaped, and loads nothing. Colors are those of the page
-around it, mixed with transparent ones: it is readable on a dark and on a light page.
+around it, mixed with transparent ones, so it is readable on a dark and on a light page.
 """
 
 import re
@@ -96,7 +96,7 @@ def _set(match: re.Match[str]) -> str:
 def _set_name(name: str) -> str:
     base = name.rstrip("0123456789₀₁₂₃₄₅₆₇₈₉")
     number = name[len(base) :].translate(_DIGITS)
-    # The d of a gradient stands upright, and so do words.
+    # The d of a gradient is upright, and so are words.
     d, base = ("d", base[1:]) if base[0] == "d" and len(base) > 1 else ("", base)
     symbol = f"<i>{escape(base)}</i>" if len(base.replace("\u0302", "")) < 3 else escape(base)
     return d + symbol + (f"<sub>{number}</sub>" if number else "")

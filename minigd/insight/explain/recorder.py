@@ -18,15 +18,15 @@ class Recorder(Layer):
     Attributes
     ----------
     layer : Layer
-        The other one, of a model that may be changed.
+        The recorded layer, of a model that may be changed.
     k, names : str and (str, str)
-        Its number, and the names that formulas have for its input and its output.
+        Its number, and the names of its input and its output in formulas.
     x, y, dy, dx : Array
-        What went in and came out; no dx where it is not wanted.
+        What went in and came out; dx is None if it is not wanted.
     inner : sequence of Recorder
-        Of the layers that it holds, in their order, where formulas tell of these.
+        Those of its inner layers, in order, if formulas show these.
     inside : list of Array
-        What it kept for `backward`.
+        The arrays that it kept for `backward`.
     params, buffers : dict of str to Array
         As they were before the step.
     grads, buffers_after : dict of str to Array
@@ -63,7 +63,7 @@ class Recorder(Layer):
         return dx
 
     def forget(self) -> None:
-        """Let the layer drop what it kept."""
+        """Let the layer drop the arrays that it kept."""
         self.layer.forget()
 
 

@@ -1,6 +1,6 @@
 """A training step, made by the real layers, loss and updater, and written down line by line.
 
-The formulas beside the numbers are those of the table.
+The formulas of the numbers are those of `table.py`.
 """
 
 import math
@@ -81,7 +81,7 @@ def write_step(
 
 
 def _name(layers: list[Layer], x: str, counts: dict[str, int], named: dict[int, _Names]) -> None:
-    """Name layers of a chain by their `id`, and those inside of a Residual, after one another."""
+    """Name the layers of a chain by their `id`, and those inside a Residual, one after another."""
     for layer in layers:
         letter = LETTERS.get(type(layer), "o")
         counts[letter] = counts.get(letter, 0) + 1
@@ -93,7 +93,7 @@ def _name(layers: list[Layer], x: str, counts: dict[str, int], named: dict[int, 
 
 
 def _recorder(layer: Layer, named: dict[int, _Names]) -> Recorder:
-    """Return what records a layer, and the layers inside of a Residual."""
+    """Return a recorder of a layer, and of the layers inside a Residual."""
     inner: list[Recorder] = []
     if type(layer) is Residual:
         inner = [_recorder(each, named) for each in layer.layers]
@@ -102,7 +102,7 @@ def _recorder(layer: Layer, named: dict[int, _Names]) -> Recorder:
 
 
 def _parameters(model: Sequential, named: dict[int, _Names]) -> dict[str, str]:
-    """Return what formulas call each parameter, by its name in the model."""
+    """Return the name of each parameter in formulas, by its name in the model."""
     found = {}
     for layer in model.all_layers:
         if id(layer) in named:
@@ -124,7 +124,7 @@ def _write_loss(
     loss, model, backend = objective.loss, objective.model, objective.model.backend
     kind, last = type(loss).__name__, model.layers[-1]
     compared = objective.targets(y)
-    # A column for one output, and a row of classes, whichever way they were given.
+    # One output has a column of targets, and classes are a vector, however y was given.
     y = y.reshape(z.shape).astype(model.dtype) if y.size == z.size else y.reshape(-1)
     name, lines, remark = "y", [], ""
     if objective.paired:
@@ -172,7 +172,7 @@ def _write_update(
     writer: Writer, model: Sequential, updater: Updater, parameters: dict[str, str]
 ) -> None:
     def split(vector: Array) -> dict[str, Array]:
-        """Return a vector as long as the parameters by the names that formulas have for them."""
+        """Return the parts of a vector of all parameters, by the names of these in formulas."""
         model.flat_grads = vector
         return {parameters[key]: on_host(model.backend, g) for key, g in model.grads.items()}
 
@@ -213,7 +213,7 @@ def _write_update(
 
 
 def _of_layers(shares: dict[str, Array], decays: dict[str, Array]) -> dict[str, float]:
-    """Return the share of the rate and the decay of each parameter that has others than most."""
+    """Return the share of the rate and the decay of each parameter that differs from most."""
     found = {f"r{p}": float(share.flat[0]) for p, share in shares.items() if share.flat[0] != 1}
     return found | {f"λ{p}": float(d.flat[0]) for p, d in decays.items() if d.flat[0]}
 

@@ -1,4 +1,4 @@
-"""The formulas of the package, line by line: what each loss and updater computes, beside layers.
+"""The formulas of the package, line by line: losses and updaters here, layers in `layers.py`.
 
 Each entry pairs a formula with the numbers of the real run, so it can be recomputed.
 """
@@ -59,7 +59,7 @@ class LossRun(NamedTuple):
     each: Array | None
 
     def explained(self, lines: list[Formula], each: str, gradient: str, **given: Any) -> Explained:
-        """Return lines, then ℓᵢ, and the gradient, whose value is what the last layer was given."""
+        """Return lines, then ℓᵢ, and the gradient; its value is the dy of the last layer."""
         own = Formula(f"ℓᵢ = {each}", self.each)
         return Explained(given, [*lines, own], [Formula(f"d{self.names[0]} = {gradient}", None)])
 
@@ -111,7 +111,7 @@ def poisson(run: LossRun) -> Explained:
 
 
 def hinge(run: LossRun) -> Explained:
-    """Return the lines of a margin: of one score, or of the true class before its best rival."""
+    """Return the lines of a margin: of one score, or of the true class over its best rival."""
     (z, y), s = run.names, run.targets
     if run.z.shape[1] == 1:
         return run.explained(
@@ -130,7 +130,7 @@ def hinge(run: LossRun) -> Explained:
 
 
 def focal(run: LossRun) -> Explained:
-    """Return the lines of K yes-or-no outputs, each times the γ-th power of what is wrong."""
+    """Return the lines of K yes-or-no outputs, each times the γ-th power of its error."""
     z, y = run.names
     smoothing, lines, over = run.loss.label_smoothing, [], ""
     if smoothing:
@@ -193,7 +193,7 @@ def categorical(run: LossRun) -> Explained:
             Formula(f"logp = {z} − log(Σₖ exp({z}))", formulas.log_softmax(run.z)),
             Formula(f"p = exp({z}) / Σₖ exp({z})", formulas.softmax(run.z)),
         ]
-        # Rows that are given sum to 1 up to some rounding, which the gradient minds.
+        # The rows of y sum to 1 only up to rounding, which changes the gradient.
         p = "p" if run.targets.ndim == 1 else f"p ⊙ Σₖ {y}"
         each, gradient = f"−Σₖ ({y} ⊙ logp)", f"{p} − {y}"
     else:
@@ -288,7 +288,7 @@ def nadam(updater: Any, rate: float) -> Update:
 
 
 def radam(updater: Any, rate: float) -> Update:
-    """Return the lines of a step as long as the knowledge of the gradient's size allows."""
+    """Return the lines of a step that is shorter while the gradient's size is uncertain."""
     adams, constants = adam(updater, rate), updater.formula(rate)[1]
     longest, length = updater.lengths()
     first = [

@@ -74,7 +74,7 @@ class Trace:
         return None if self.chosen is None else self.rows.index(self.chosen)
 
     def text(self, digits: int = 4) -> str:
-        """Return the explanation as text, with so many significant digits.
+        """Return the explanation as text, with this many significant digits.
 
         Signs that standard output can't show are spelled out: Σᵢ as ``Sum_i``.
         """
@@ -89,7 +89,7 @@ class Trace:
         return printable("\n\n".join(blocks))
 
     def html(self, digits: int = 4) -> str:
-        """Return the explanation as HTML that needs nothing from elsewhere."""
+        """Return the explanation as HTML that loads nothing."""
         return page.html(self.title, self.given, self.lines, self.rows, self.highlighted, digits)
 
     def _repr_html_(self) -> str:

@@ -1,6 +1,6 @@
 """Writes down formulas with their values, each after those that it uses.
 
-What a formula starts from and no line has computed is given, and is listed in front.
+An input of a formula that no line has computed is given, and is listed first.
 """
 
 from collections.abc import Iterable, Mapping

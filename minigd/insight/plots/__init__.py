@@ -1,4 +1,4 @@
-"""Plots through Matplotlib: of a run, of predictions, and of what a model decides.
+"""Plots with Matplotlib: of a run, of predictions, and of a model's decisions.
 
 It may import what `insight` may; each function draws into the axes that it is given, or into a new
 figure's, and returns them.

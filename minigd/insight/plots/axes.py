@@ -10,7 +10,7 @@ from minigd.backends.on_demand import optional
 from minigd.types import Array
 
 # Blue, vermilion, green, purple, orange, sky blue, black: Okabe and Ito (2008), "Color universal
-# design", without yellow, which is lost on white.
+# design", without yellow, which can't be seen on white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":")
@@ -31,7 +31,7 @@ def axes_or_new(ax: Any, figsize: tuple[float, float] | None = None) -> Any:
 
 
 def whole_numbers(axis: Any) -> None:
-    """Put ticks on whole numbers alone."""
+    """Put ticks on whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -46,5 +46,5 @@ def padded(values: Array) -> tuple[float, float]:
 
 
 def to_host(values: Any, what: str) -> Array:
-    """Return an array of numbers on the host, from wherever it is."""
+    """Return an array of numbers on the host, from any device."""
     return numbers(get_backend("numpy").here(backend_of(values).to_numpy(values), what), what)

@@ -1,4 +1,4 @@
-"""The plot of what a classifier of two features decides over the plane."""
+"""The plot of the decisions of a classifier over the plane of its two features."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,8 +23,8 @@ def plot_decision_boundary(
     """Draw the class that a classifier of two features predicts at each point, and the rows.
 
     For two classes it is the probability of class 1, filled in steps of a tenth, with the boundary
-    at ½; for more, the class with the largest probability. Logits are drawn as the probabilities
-    they stand for.
+    at ½. For more classes it is the class with the largest probability. Logits are drawn as
+    probabilities.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def plot_decision_boundary(
     y : array-like, shape (n,), (n, 1) or (n, K)
         Their classes, as in training.
     classes : sequence, optional
-        What the classes are called, such as ``source.classes``.
+        Names of the classes, such as ``source.classes``.
     ax : matplotlib.axes.Axes, optional
         Where to draw; the axes of a new figure unless given.
 
@@ -150,5 +150,5 @@ def _shades(classes: int) -> list[Any]:
 
 
 def _edges(classes: int) -> list[str]:
-    """Return the color of a point's edge for each class: light around what is dark."""
+    """Return the color of a point's edge for each class: light around a dark point."""
     return ["white" if 2 * k < classes else "black" for k in range(classes)]

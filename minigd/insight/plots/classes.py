@@ -30,13 +30,13 @@ def probabilities(model: Sequential, X: Any) -> Array:
 
 
 def winners(p: Array, probabilities: bool) -> Array:
-    """Return the class that predictions of shape (n, K) name; one output is cut at ½."""
+    """Return the class for predictions of shape (n, K); the threshold of one output is ½."""
     host = get_backend("numpy")
     p = host.here(p, "the predictions")
     host.check_finite(p, "the predictions")
     if p.shape[1] > 1:
         return p.argmax(axis=1)
-    # A model may be trained on 0 and 1 as numbers, and go beyond; given numbers may be anything.
+    # A model trained on 0 and 1 as numbers may go beyond; given numbers may be anything.
     if probabilities and (p.min() < 0 or p.max() > 1):
         raise DataError(
             "predictions of one output must be probabilities (the threshold is ½), but these range "
@@ -47,7 +47,7 @@ def winners(p: Array, probabilities: bool) -> Array:
 
 
 def numbered_classes(y: Any, shape: tuple[int, ...]) -> Array:
-    """Return the class of each row for outputs of this shape, of which one is cut at ½."""
+    """Return the class of each row of y for outputs of this shape."""
     if len(shape) != 2:
         raise ShapeError(f"predictions must have shape (n, K) or (n,), not {shape}")
     loss = BinaryCrossEntropy() if shape[1] == 1 else CategoricalCrossEntropy()
@@ -61,7 +61,7 @@ def numbered_classes(y: Any, shape: tuple[int, ...]) -> Array:
 def named_classes(
     y: Any, predictions: Array, classes: Sequence[Any] | None
 ) -> tuple[Array, Array, Array]:
-    """Return true and predicted classes, numbers or text, and all that there are."""
+    """Return true and predicted classes, numbers or text, and all classes."""
     true = np.asarray(backend_of(y).to_numpy(y)).reshape(-1)
     check_rows(true, predictions.shape)
     if (true.dtype.kind in "biuf") != (predictions.dtype.kind in "biuf"):
@@ -83,5 +83,5 @@ def class_names(names: Sequence[Any], count: int) -> list[str]:
         raise TypeError(f"classes must be a list, [{names!r}], not a single string")
     if len(names) != count:
         raise ShapeError(f"classes has {len(names)} names, but there are {count} classes")
-    # Where there is room for it, a long name is broken.
+    # A long name is broken into lines if there is room.
     return [textwrap.fill(str(name), 20 if count <= 6 else 1000) for name in names]

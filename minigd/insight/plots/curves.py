@@ -15,7 +15,7 @@ _POINTS = 2_000
 
 
 def plot_history(history: History, *names: str, ax: Any = None) -> Any:
-    """Draw the results of each epoch; this is `History.plot`, which says how."""
+    """Draw the results of each epoch; see `History.plot`."""
     measured = list(
         dict.fromkeys(
             name.removeprefix("val_") for name in history if name not in ("seconds", "updates")
@@ -32,7 +32,7 @@ def plot_history(history: History, *names: str, ax: Any = None) -> Any:
     chosen = list(names) or measured
     metrics = [name for name in chosen if name != "loss"]
     ax = axes_or_new(ax)
-    # A loss and a metric have different units: each kind has a scale of its own.
+    # A loss and a metric have different units: each kind has its own scale.
     other = ax.twinx() if len(metrics) < len(chosen) and metrics else ax
     drawn: list[Any] = []
     for i, name in enumerate(chosen):
@@ -104,9 +104,9 @@ def plot_schedule(
     ----------
     schedule : Schedule
     updates, epochs : int
-        How many to draw: the one that the schedule counts in. One that counts in both, such as a
-        warm-up of 100 updates before a decay over 20 epochs, needs both: so many updates in so
-        many epochs.
+        How many to draw; give the one that the schedule counts in. One that counts in both, such as
+        a warm-up of 100 updates before a decay over 20 epochs, needs both: this many updates in
+        this many epochs.
     ax : matplotlib.axes.Axes, optional
         Where to draw; the axes of a new figure unless given.
 
@@ -150,7 +150,7 @@ def plot_schedule(
         for t in times.tolist()
     ]
     ax = axes_or_new(ax)
-    # Schedules that are drawn into the same axes are to be compared.
+    # Schedules in the same axes are to be compared.
     drawn = len(ax.get_lines())
     ax.plot(
         [*times, length], [*rates, rates[-1]], LINES[drawn % len(LINES)],

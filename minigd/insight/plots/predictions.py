@@ -23,7 +23,7 @@ from minigd.types import Array
 
 
 def plot_predictions(y_true: Any, y_pred: Any, *, ax: Any = None) -> Any:
-    """Draw predicted numbers against true ones, with the diagonal of the exact and R².
+    """Draw predicted numbers against true ones, with the diagonal of exact predictions and R².
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def plot_predictions(y_true: Any, y_pred: Any, *, ax: Any = None) -> Any:
     ImportError
         If Matplotlib is missing.
     ShapeError, DataError
-        If the two are not as many, have several columns, or hold anything but finite numbers.
+        If they differ in length, have several columns, or hold anything but finite numbers.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def plot_predictions(y_true: Any, y_pred: Any, *, ax: Any = None) -> Any:
     r2 = R2().value(R2().total(predicted[:, None], true, None), len(true))
     ax = axes_or_new(ax)
     n = len(true)
-    # Of many points the crowded places show, which are dark where points lie over each other.
+    # Points are transparent, so crowded places are dark.
     ax.scatter(
         true, predicted, s=24 if n <= 500 else 8, alpha=min(0.8, max(0.1, 20 / n**0.5)),
         color=COLORS[0], linewidths=0, label="a row",
@@ -100,7 +100,7 @@ def plot_confusion(
     classes: Sequence[Any] | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw how often each class was predicted to be each, through scikit-learn's display.
+    """Draw how often each class was predicted as each class, with scikit-learn's display.
 
     Parameters
     ----------
@@ -108,11 +108,11 @@ def plot_confusion(
         Predictions are probabilities of shape (n, K), of which the largest wins; of shape (n, 1),
         cut at ½; or classes of shape (n,).
     X : array-like, shape (n, n_in), optional
-        The rows for a model. Predictions need none, ``plot_confusion(predictions, y=y)``.
+        The rows for a model. Without a model, leave it out: ``plot_confusion(predictions, y=y)``.
     y : array-like, shape (n,), (n, 1) or (n, K)
         The true classes, as in training.
     classes : sequence, optional
-        What the classes are called, such as ``source.classes``.
+        Names of the classes, such as ``source.classes``.
     ax : matplotlib.axes.Axes, optional
         Where to draw; the axes of a new figure unless given.
 
@@ -159,7 +159,7 @@ def plot_confusion(
         true, chosen = numbered_classes(y, p.shape), winners(p, probabilities=not ours)
         labels = np.arange(max(2, p.shape[1]))
     with warnings.catch_warnings():
-        # Of a single class scikit-learn says that labels should be given, which they are.
+        # For a single class scikit-learn warns that labels should be given, although they are.
         warnings.simplefilter("ignore", UserWarning)
         matrix = scores.confusion_matrix(true, chosen, labels=labels)
     names = class_names(labels if classes is None else classes, len(labels))
@@ -170,7 +170,7 @@ def plot_confusion(
     size = min(10.0, cell / (0.6 * len(f"{matrix.max()} ")))
     scores.ConfusionMatrixDisplay(matrix, display_labels=names).plot(
         ax=ax, cmap=COLOR_MAP, values_format="d", text_kw={"fontsize": size},
-        include_values=size >= 4,  # what is smaller can't be read
+        include_values=size >= 4,  # smaller digits can't be read
         im_kw={"vmin": 0},
     )  # fmt: skip
     for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]:

@@ -208,7 +208,7 @@ class MiniBatchEstimator(TakesRows):
     ) -> Self:
         if self.early_stopping:
             raise ValueError(
-                "partial_fit makes one pass over the rows it is given, and has nothing to stop "
+                "partial_fit makes one pass over the rows it is given, so there is nothing to stop "
                 "early: set early_stopping=False"
             )
         how = Taking(hasattr(self, "model_"), classes=classes)
@@ -235,7 +235,7 @@ class MiniBatchEstimator(TakesRows):
         now = [repr(layer) for layer in self._layers()], self.dtype or model.dtype
         if now != ([repr(layer) for layer in model.layers], model.dtype):
             raise ValueError(
-                "warm_start can't change the layers or dtype, and the model is "
+                "warm_start can't change the layers or dtype, but the model is "
                 f"{model!r}: fit with warm_start=False"
             )
         model.to(self.backend)
@@ -278,7 +278,7 @@ class MiniBatchEstimator(TakesRows):
             return type(updater)(rate)
         if self.learning_rate is not None:
             raise ValueError(
-                f"learning_rate={self.learning_rate!r} is for an updater given by its name, and "
+                f"learning_rate={self.learning_rate!r} is for an updater given by its name, but "
                 f"{updater!r} has its own: leave one of the two out"
             )
         updater = copy.deepcopy(updater)
@@ -291,7 +291,7 @@ class MiniBatchEstimator(TakesRows):
         """Return the outputs of the first `layers` for all rows, batch by batch, on the host."""
         check_is_fitted(self, "model_")
         schema = self.model_.schema
-        # Columns of plain numbers must be those of fit in their order, as elsewhere.
+        # Columns of plain numbers must be those of fit, in the same order.
         if is_table(X) and schema is not None and schema.names != schema.features:
             X = as_source(X, None, schema)[0]
         if isinstance(X, Source | Batches):

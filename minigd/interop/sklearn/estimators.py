@@ -58,7 +58,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         `CategoricalCrossEntropy`. Pass an object of that class to set ``label_smoothing``.
     {training}
     class_weight : dict from class to float, list of dict, or "balanced", optional
-        Multiplies the row's own weight. A class that is not named counts 1; a named class that is
+        Multiplies the row's own weight. A class that is not named has weight 1; a named class
         not in `classes_` causes a warning. ``"balanced"`` makes all classes count the same. For
         several labels per row, give a dict with weights of 0 and 1 for each label, which weighs its
         terms of the loss.
@@ -75,7 +75,7 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         The mean loss of each epoch.
     {counts}
     coef_, intercept_ : arrays of shape (1 or n_classes, n_features) and (1 or n_classes,)
-        Where there are no hidden layers.
+        Only without hidden layers.
 
     Examples
     --------
@@ -144,15 +144,15 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         check_parameters(self, self._usual_loss)
         if isinstance(self.class_weight, str):
             raise ValueError(
-                f"class_weight={self.class_weight!r} needs all rows at once, and partial_fit sees "
+                f"class_weight={self.class_weight!r} needs all rows at once, but partial_fit sees "
                 "some: give a weight for each class, or sample_weight"
             )
         if classes is not None:
             classes = unique_labels(labels_of(classes))
             if hasattr(self, "model_") and not np.array_equal(classes, self.classes_):
                 raise ValueError(
-                    f"classes are {classes.tolist()}, and were {self.classes_.tolist()} in the "
-                    "call before: they can't change"
+                    f"classes are {classes.tolist()}, but were {self.classes_.tolist()} in the "
+                    "previous call: they can't change"
                 )
         elif not hasattr(self, "model_"):
             source = X.source if isinstance(X, Batches) else X
@@ -260,8 +260,8 @@ class MiniBatchClassifier(MiniBatchEstimator, ClassifierMixin, BaseEstimator):  
         own = len(self.classes_) if self._several else None
         if width != own:
             raise ValueError(
-                f"y has {'one class' if width is None else f'{width} labels'} per row, and had "
-                f"{'one class' if own is None else f'{own} labels'} in the fit before"
+                f"y has {'one class' if width is None else f'{width} labels'} per row, but had "
+                f"{'one class' if own is None else f'{own} labels'} in the previous fit"
             )
 
     def _ending(self) -> tuple[int, Layer]:
@@ -323,7 +323,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
         The mean loss of each epoch, for the standardized targets.
     {counts}
     coef_, intercept_ : array of shape (n_features,) or (n_outputs, n_features), and float or array
-        Where there are no hidden layers.
+        Only without hidden layers.
 
     Examples
     --------
@@ -398,7 +398,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
         Returns
         -------
         array of shape (rows,) or (rows, n_outputs)
-            As y was in `fit`.
+            The same as y in `fit`.
         """
         z = self._outputs(X)
         return z if self._shape else z[:, 0]
@@ -415,7 +415,7 @@ class MiniBatchRegressor(MiniBatchEstimator, MultiOutputMixin, RegressorMixin, B
         if reset:
             self._shape = shape
         elif shape != self._shape:
-            raise ValueError(f"y has rows of shape {shape}, and of {self._shape} in the fit before")
+            raise ValueError(f"y has rows of shape {shape}, but {self._shape} in the previous fit")
 
     def _ending(self) -> tuple[int, Layer]:
         return (self._shape[0] if self._shape else 1), Rescale()

@@ -30,7 +30,7 @@ class WeightedLabels(BinaryCrossEntropy):
     weights : list of [float, float]
         w_k0 and w_k1 of each label.
     from_logits, label_smoothing
-        As those of `BinaryCrossEntropy`.
+        As in `BinaryCrossEntropy`.
 
     Examples
     --------

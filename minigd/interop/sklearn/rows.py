@@ -131,7 +131,7 @@ class TakesRows:
             weighted = sample_weight is not None or getattr(X, "weight", None) is not None
             if weighted or (given is not None and given.weighted):
                 raise ValueError(
-                    "early_stopping splits a source by the content of its rows, and weights given "
+                    "early_stopping splits a source by the content of its rows, but weights given "
                     "separately can't be split with it: fit arrays, give validation_data, or leave "
                     "the weights or early_stopping out"
                 )
@@ -207,7 +207,7 @@ def _refuse_text(x: Any, what: str) -> None:
 def _refuse_other(x: Any, what: str) -> None:
     """Refuse an array that scikit-learn would convert to wrong numbers.
 
-    That is durations in any unit, times and bytes.
+    These are durations in any unit, times and bytes.
     """
     if isinstance(x, np.ndarray) and x.dtype.kind in "mMSV":
         numbers(get_backend("numpy").here(x, what), what)

@@ -54,7 +54,7 @@ class NumberedSource(Source):
             yield x, self.number(y)
 
     def settle(self, comm: Any) -> None:
-        """Settle the source."""
+        """Do the same for the source."""
         self.source.settle(comm)
 
     @property
@@ -72,7 +72,7 @@ class NumberedSource(Source):
         return x, self.number(y)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return that of the source."""
+        """Return the fingerprint of the source."""
         return self.source.fingerprint()
 
     def __repr__(self) -> str:
@@ -89,7 +89,7 @@ def with_source(batches: Batches, source: Source) -> Batches:
 
 
 def labels_of(y: Any) -> Any:
-    """Return numbers of a list or of pandas as an array with all their digits, others unchanged."""
+    """Return y as it is, but numbers of a list or of pandas as an array with all their digits."""
     if is_pandas(y):
         with contextlib.suppress(DataError):  # it may be names of classes
             return plain(y, "y")
@@ -108,7 +108,7 @@ def labels_of(y: Any) -> Any:
 
 
 def from_frame(X: Any, y: Any, schema: Any, labels: bool) -> tuple[Any, Any]:
-    """Return a frame that holds text as a source that brings y, and anything else unchanged.
+    """Return a frame with text as a source that brings y, and anything else unchanged.
 
     `labels` tells whether y may hold names of classes, and `schema` what the columns become.
     """
@@ -190,6 +190,6 @@ def numbers_of(y: Array, classes: Array) -> Array:
     unknown = y[(same != y) | ~np.isin(same, classes, kind="sort")] if alike else y[:1]
     if len(unknown):
         raise ValueError(
-            f"y holds {unknown[:1].tolist()[0]!r}, and the classes are {classes.tolist()}"
+            f"y holds {unknown[:1].tolist()[0]!r}, but the classes are {classes.tolist()}"
         )
     return np.searchsorted(classes, same)

@@ -1,6 +1,6 @@
-"""Rows from arrays: taken by slice or by number, on whichever device they are.
+"""Rows from arrays: taken by slice or by number, on any device.
 
-What is no table of finite numbers is refused with the place where it went wrong.
+Anything but a table of finite numbers is refused, with the place of the problem.
 """
 
 import numpy as np
@@ -126,7 +126,7 @@ def test_x_and_y_of_different_lengths(given_y, length):
 def test_a_row_of_numbers_is_no_table():
     with pytest.raises(gd.ShapeError, match=r"x has shape \(3,\).*x.reshape\(-1, 1\) makes a col"):
         gd.ArraySource(np.zeros(3))
-    with pytest.raises(gd.ShapeError, match=r"x has shape \(3, 2, 2\), and a table of rows"):
+    with pytest.raises(gd.ShapeError, match=r"x has shape \(3, 2, 2\), but a table of rows"):
         gd.ArraySource(np.zeros((3, 2, 2)))
 
 
@@ -149,7 +149,7 @@ def test_nan_and_infinity_are_placed(backend, bad, dtype):
 
 
 def test_the_largest_finite_numbers_are_no_infinity():
-    # The sum of their squares overflows, which a quick check must not take for an infinity.
+    # The sum of their squares overflows; a quick check must not mistake that for an infinity.
     gd.ArraySource(np.full((5, 3), np.finfo("float32").max, "float32"))
 
 
@@ -264,7 +264,7 @@ def test_a_bad_value_among_sparse_ones_is_refused():
     x, _ = sparse_table(sparse.csr_array)
     x[3, 1] = np.nan
     given_x = sparse.csr_array(x)
-    given_x.data[0] = 0  # a zero that is stored takes its place among the others
+    given_x.data[0] = 0  # a stored zero counts like the other values
     with pytest.raises(gd.DataError, match="x holds nan at row 3, column 1"):
         gd.ArraySource(given_x)
 

@@ -1,6 +1,6 @@
 """A file that is malformed, or that changes, is an error with file, line and column.
 
-Where it shows in the middle of training, the model is as it was before that batch.
+If the error occurs in the middle of training, the model is as it was before that batch.
 """
 
 import gzip
@@ -42,7 +42,7 @@ def refused(path, message, **options):
 )
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_a_row_of_another_width(tmp_path, row, fields, newline):
-    # Pandas would fill up the short ones with NaN and cut the long ones.
+    # Pandas would fill short rows with NaN and cut long ones.
     path = written(tmp_path, GOOD.replace("4,5,6", row).replace("\n", newline))
     refused(
         path, f"line 3: the row has {fields} field{'s' * (fields > 1)}, and the table has 3 columns"
@@ -50,7 +50,7 @@ def test_a_row_of_another_width(tmp_path, row, fields, newline):
 
 
 def test_rows_that_make_up_for_each_other(tmp_path):
-    # The block has as many separators as it should.
+    # The block has the right number of separators.
     path = written(tmp_path, "a,b,c\n1,2,3,4\n5,6\n7,8,9\n")
     refused(path, "line 2: the row has 4 fields")
     path = written(tmp_path, "a,b,c\n1,2,3\n5,6\n7,8,9,4\n")
@@ -137,12 +137,12 @@ def test_a_lone_carriage_return_in_a_single_column(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        (["1\r2", "", "3"], 2),  # as many rows as pandas finds, and others
+        (["1\r2", "", "3"], 2),  # the same number of rows as in pandas, but other rows
         (["1", "2", "", "3\r4"], 5),  # in the last row of a block
         (["1", "\r2"], 3),
         (["b", "a\r", "c\r\r"], None),  # these end lines: \r\r\n
         (['1"\r"2', "3"], 2),
-        (['1\r"2', '3"'], 2),  # pandas takes the quote for one that opens a field
+        (['1\r"2', '3"'], 2),  # for pandas, the quote opens a field
         (["1", "2\r\r3", "", ""], 3),
         (["1", " \r ", "2"], 3),
     ],
@@ -172,7 +172,7 @@ def test_a_lone_carriage_return_between_as_many_fields_as_columns(tmp_path, text
 @pytest.mark.parametrize("separator", [",", " ", "blanks"])
 @pytest.mark.parametrize("start", ["", " ", "\t "])
 def test_a_mark_of_the_order_of_bytes_inside_is_read_alike_in_all_blocks(mark, separator, start):
-    # As where files were joined: it belongs to its cell, and is no number.
+    # As in joined files: it is part of its cell, which is not a number.
     rows = ["red 1", "blue 2", f"{start}{mark}red 3", "red 4"]
     text = "\n".join(["c n", *rows, ""]).replace(" ", " " if separator != "," else ",")
     if separator != "blanks" and start:
@@ -182,7 +182,7 @@ def test_a_mark_of_the_order_of_bytes_inside_is_read_alike_in_all_blocks(mark, s
         source = gd.CsvSource(io.BytesIO(text.encode()), separator=separator, block_size=block_size)
         assert source.schema.levels == {"c": sorted({"red", "blue", f"{mark}red"})}
         found.append(np.concatenate([x for x, _ in source.chunks()]).tolist())
-        for row in range(4):  # each the first of what is parsed
+        for row in range(4):  # each is the first one that is parsed
             assert source.take(np.array([row]))[0].tolist() == found[0][row : row + 1]
     assert all(one == found[0] for one in found)
 
@@ -191,7 +191,7 @@ def test_a_mark_of_the_order_of_bytes_inside_is_read_alike_in_all_blocks(mark, s
 @pytest.mark.parametrize("cell", ["77\n", "\n77", "77\r", "7\n7", "\n\n", "77 \n "])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_number_with_the_end_of_a_line_in_quotes_is_none(tmp_path, cell, last):
-    # Pandas would take it for one, in blocks where all other cells are numbers.
+    # Pandas would read it as a number, in blocks in which all other cells are numbers.
     rows = [f'"{i}",{i}\n' for i in range(220)]
     rows.insert(len(rows) if last else 1, f'"{cell}",5\n')
     path = written(tmp_path, "a,b\n" + "".join(rows))
@@ -267,7 +267,7 @@ LONG = "x,y\n" + "".join(f"{i / 100},{i % 7}\n" for i in range(200))
 
 
 def edit(path, text):
-    """Write other content and put the time of the last edit back."""
+    """Write other content, and restore the time of the last edit."""
     before = os.stat(path)
     path.write_text(text)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -327,7 +327,7 @@ def test_a_file_that_was_only_touched_is_the_same(tmp_path):
     os.utime(path, ns=(1, 1))
     path.chmod(0o600)
     np.testing.assert_array_equal(rows.take(slice(0, 200))[0], x)
-    # A copy put in its place is the same file too.
+    # A copy that replaces it is the same file too.
     os.replace(written(tmp_path, LONG, "copy.csv"), path)
     np.testing.assert_array_equal(rows.take(slice(0, 200))[1], y)
     np.testing.assert_array_equal(np.concatenate([x for x, _ in rows.chunks()]), x)
@@ -373,7 +373,7 @@ def test_a_bad_value_leaves_the_model_as_it_was_before_its_batch(tmp_path, bad, 
     trainer, batches = trained(rows)
     with pytest.raises(gd.DataError, match=r"rows.csv, line 59, column 'x'"):
         trainer.fit(batches)
-    # The batches before are rows 0 to 49.
+    # The earlier batches are rows 0 to 49.
     good = written(tmp_path, "x,y\n" + "\n".join(lines[:50]), "good.csv")
     other, batches = trained(gd.CsvSource(good, target="y"))
     other.fit(batches)

@@ -1,6 +1,6 @@
-"""A cache holds the rows of any source in `.npy` files, is written once, and whole or not at all.
+"""A cache holds the rows of any source in `.npy` files, is written once, completely or not at all.
 
-It is used again for the same data, and written anew for others.
+It is reused for the same data, and written again for other data.
 """
 
 import errno
@@ -74,7 +74,7 @@ def test_a_cache_is_written_once(tmp_path):
     again = Counting(pieces)
     check_same(again.cache(tmp_path / "cache"), first)
     assert (tmp_path / "cache" / "x.npy").stat().st_mtime_ns == stamp
-    # Only its fingerprint was taken.
+    # Only its fingerprint was computed.
     assert again.read == 1
 
 
@@ -129,7 +129,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
 
 
 def failing(rows):
-    """Return a source that counts without error and then breaks while it is written."""
+    """Return a source that can be counted without error, but fails while it is written."""
     calls = []
 
     def pieces():
@@ -158,7 +158,7 @@ def test_a_failure_leaves_the_cache_that_was_there(tmp_path):
 
 def test_no_piece_is_cast_to_the_dtype_of_the_first(tmp_path):
     pieces = [(np.array([[1]]),), (np.array([[2.5]]),)]
-    with pytest.raises(gd.DataError, match=r"row 1 of .* is float64, and the first one int64"):
+    with pytest.raises(gd.DataError, match=r"row 1 of .* is float64, but the first one is int64"):
         gd.IterableSource(pieces).cache(tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
 
@@ -224,7 +224,7 @@ def test_a_disk_that_fills_is_an_error_that_names_the_file_and_its_size(tmp_path
     if there:
         csv_source().cache(tmp_path / "cache")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    # The limit of a process stands in for the end of the disk: a mapped file would be a SIGBUS.
+    # A limit of the process simulates a full disk: a mapped file would raise SIGBUS.
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, old[1]))
     try:
@@ -238,7 +238,7 @@ def test_a_disk_that_fills_is_an_error_that_names_the_file_and_its_size(tmp_path
 
 @pytest.mark.parametrize("at", range(1, 5))
 def test_a_disk_that_fills_at_any_write(tmp_path, monkeypatch, at):
-    # Of x, of y, and of the description: each is named.
+    # Each write is named: that of x, of y, and of the description.
     calls = []
     real = cache._NewFile.write
 

@@ -67,7 +67,7 @@ def test_missing_numbers_are_filled_with_what_pandas_finds(kind, policy, tmp_pat
     np.testing.assert_array_equal(x["rooms"], frame["rooms"])
     np.testing.assert_array_equal(x["city=missing"], frame["city"].isna())
     assert ("area=missing" in rows.names) == (policy == "flag")
-    assert "rooms=missing" not in rows.names  # nothing is missing there
+    assert "rooms=missing" not in rows.names  # no room number is missing
     if policy == "flag":
         np.testing.assert_array_equal(x["area=missing"], frame["area"].isna())
         np.testing.assert_array_equal(x["when=missing"], frame["when"].isna())
@@ -204,7 +204,7 @@ def test_dates_become_their_parts(kind, tmp_path):
 
 def test_days_and_months_that_can_be_exchanged_are_asked_for():
     text = "when,y\n1/5/2019,1\n3/8/2019,2\n"
-    with pytest.raises(gd.DataError, match=r"dates that are %d/%m/%Y or %m/%d/%Y.*dates=") as error:
+    with pytest.raises(gd.DataError, match=r"may be %d/%m/%Y or %m/%d/%Y.*dates=") as error:
         gd.CsvSource(io.BytesIO(text.encode()), target="y")
     options = error.value.remedies[0].options
     assert options == {"dates": {"when": "%d/%m/%Y"}}

@@ -1,6 +1,6 @@
 """A CSV becomes numbers as pandas and Python's csv read it, whatever the size of the blocks.
 
-What each column is, is settled once for the whole file; a missing value is never passed over.
+The type of each column is found once for the whole file; a missing value is never overlooked.
 """
 
 import csv
@@ -108,7 +108,7 @@ cells = st.sampled_from(["", "1", "-2.5", '""', '"3"'])
     st.integers(1, 60),
 )
 def test_empty_cells_stay_in_their_columns(rows, separator, ends, block_size):
-    rows = [*rows, ["7", "8", "9"]]  # a column of empty cells alone would be refused
+    rows = [*rows, ["7", "8", "9"]]  # a column with only empty cells would be refused
     text = ends.join(separator.join(row) for row in [["a", "b", "c"], *rows])
     made = source(text, missing=0.0, separator=separator, block_size=block_size)
     expected = [[float(cell.strip('"') or 0) for cell in row] for row in rows]
@@ -259,7 +259,7 @@ def test_a_text_column_of_missing_values_alone_has_nothing_to_strip():
 
 
 def test_prices_in_scientific_notation():
-    # As King County's file writes some of its prices: whole numbers all the same.
+    # As in King County's file, where some prices are written so: they are whole numbers too.
     _, y = whole(source("id,price\n1,1.225e+006\n2,221900\n", target="price"))
     assert y.dtype == np.int64
     assert y.tolist() == [1225000, 221900]
@@ -291,7 +291,7 @@ def test_several_files_follow_one_another(tmp_path):
 def test_files_of_other_columns_are_refused(tmp_path):
     (tmp_path / "0.csv").write_text("a,b\n1,2\n")
     (tmp_path / "1.csv").write_text("b,a\n1,2\n")
-    message = r"1.csv, line 1: the columns are not those of .*0.csv: column 1 is 'b' here and 'a' "
+    message = r"1.csv, line 1: the columns differ from those of .*0.csv: column 1 is 'b' here and"
     with pytest.raises(gd.DataError, match=message):
         gd.CsvSource([tmp_path / "0.csv", tmp_path / "1.csv"])
     with pytest.raises(gd.DataError, match="no file was given"):
@@ -447,7 +447,7 @@ def test_classes_of_numbers():
 
 
 def test_a_value_that_is_none_of_the_given_levels_is_named():
-    message = "line 3, column 'b': 'y' is not among the 1 value known, 'x'"
+    message = "line 3, column 'b': 'y' is not among the 1 known value, 'x'"
     for options in ({"categories": {"b": ["x"]}}, {"target": "b", "classes": ["x"]}):
         with pytest.raises(gd.DataError, match=message):
             source("a,b\n1,x\n2,y\n", **options)
@@ -734,4 +734,4 @@ def test_long_rows_are_fetched_a_few_at_a_time():
     wide = ",".join([f"1.25{'0' * 45}"] * 500)
     names = ",".join(f"c{i}" for i in range(500))
     rows = source(f"{names}\n" + f"{wide}\n" * 300)
-    assert 100 < rows.gather < 250  # 25 kB a row, 4 MiB together
+    assert 100 < rows.gather < 250  # 25 kB per row, 4 MiB in all

@@ -1,4 +1,4 @@
-"""Rows of a CSV are fetched from their places in the file, in any order, as an array gives them.
+"""Rows of a CSV are fetched from their places in the file, in any order, as from an array.
 
 The index of row offsets can be kept for other runs, and is refused for another file.
 """
@@ -161,7 +161,7 @@ def test_a_gzipped_file_can_not_be_shuffled_in_place_and_says_what_can_be_done(t
         assert sorted(order) == list(range(40))
 
 
-# The index beside the file -----------------------------------------------------------------------
+# The index in a file -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def path(tmp_path):
 
 
 def kept(path, **options):
-    """Return a source that keeps its index beside the file."""
+    """Return a source that keeps its index next to the file."""
     index = path.with_name("rows.index")
     return gd.CsvSource(path, index_path=index, **{"missing": 0.0, "target": "label", **options})
 
@@ -184,7 +184,7 @@ def test_the_index_is_kept_and_used_again(path, monkeypatch):
     x, _ = first.take(np.array([5, 3]))
     assert index.exists()
     again = kept(path, block_size=7)
-    # With the index at hand nothing but the rows themselves is read.
+    # With the index, only the rows themselves are read.
     monkeypatch.setattr(again._rows_by_number, "build", None)
     np.testing.assert_array_equal(again.take(np.array([5, 3]))[0], x)
 
@@ -207,7 +207,7 @@ def test_the_index_of_another_file_is_refused(path):
     kept(path).take(np.array([0]))
     content = path.read_bytes()
     path.write_bytes(content.replace(b"199", b"991"))
-    with pytest.raises(gd.CheckpointError, match=r"index of other data than .*rows.csv: delete it"):
+    with pytest.raises(gd.CheckpointError, match=r"index of data other than .*rows.csv: delete it"):
         kept(path).take(np.array([0]))
 
 
@@ -216,7 +216,7 @@ def test_the_index_of_other_dropped_rows_is_refused(path):
     drop = {"missing": "drop", "features": ["n", "word"]}
     kept(path, **drop).take(np.array([0]))
     for other in [{"missing": 0.0}, {**drop, "features": ["n"]}, {**drop, "na": ["plain"]}]:
-        with pytest.raises(gd.CheckpointError, match="index of other data"):
+        with pytest.raises(gd.CheckpointError, match="index of data other"):
             kept(path, **other).take(np.array([0]))
 
 

@@ -1,4 +1,4 @@
-"""One table in the notations that people meet: every one of them has the same rows, to the bit.
+"""One table in the notations that people use: all of them have the same rows, to the bit.
 
 The oracle is the plain file: commas, UTF-8, and nothing that is not a row.
 """
@@ -170,7 +170,7 @@ REFUSED = {
     "no place": (b"k,y\nx,1\n", {"encoding": "punycode"}, "line 1: it is not punycode: Invalid"),
     "half a letter": ("y\n1\n2\n".encode("utf-16")[:-1], {"encoding": "utf-16"}, "line 3: 0x0a is"),
     "another file": (
-        text().encode("utf-16"), {"encoding": "cp1252"}, "is text in UTF-16, and not in UTF-8; "
+        text().encode("utf-16"), {"encoding": "cp1252"}, "is text in UTF-16, not in UTF-8; "
         "read it with encoding='utf-16'",
     ),
     "a stand-in": ("a§y\n\x1f§1\n", {"separator": "§"}, "line 2: 0x1f can't be read where '§'"),
@@ -237,7 +237,7 @@ def test_a_file_in_utf_8_that_is_read_otherwise_is_warned_of():
 def test_the_middle_of_a_translated_file_is_out_of_reach():
     source = gd.CsvSource(io.BytesIO(text().encode("utf-16")), "y", encoding="utf-16")
     assert not source.random_access
-    with pytest.raises(gd.DataError, match=r"is in utf-16, and rows .* source.cache\(folder\)"):
+    with pytest.raises(gd.DataError, match=r"is in utf-16, so rows .* source.cache\(folder\)"):
         source.take([1])
 
 
@@ -254,7 +254,7 @@ def test_what_a_file_is_read_as_is_in_its_fingerprint():
 
 
 class Counting(io.BytesIO):
-    """A file that notes the most bytes that are read at once."""
+    """A file that records the most bytes that are read at once."""
 
     most = 0
 

@@ -1,6 +1,6 @@
 """Frames give the rows of the CSV and the Parquet file that they are written to, bit for bit.
 
-A frame is one of pandas, of Arrow, of any library that narwhals takes, or a dict of columns.
+A frame is a pandas frame, an Arrow table, a frame that narwhals accepts, or a dict of columns.
 """
 
 import io
@@ -37,7 +37,7 @@ def arrow(rows):
 
 
 class Foreign:
-    """A frame of another library, of which narwhals makes one."""
+    """A frame of another library, which narwhals can convert."""
 
     def __init__(self, rows):
         self._rows = rows

@@ -1,6 +1,6 @@
-"""Frames that hold text, and iterables, where a model or an estimator takes rows.
+"""Frames with text, and iterables, as rows for a model or an estimator.
 
-What they train is what the source of the same rows trains, to the bit.
+Training on them gives the same bits as on a source of the same rows.
 """
 
 import narwhals

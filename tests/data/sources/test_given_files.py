@@ -1,6 +1,6 @@
 """Several files are one table: a list, a pattern, a folder, with `~` for the user's folder.
 
-The rows are those of one file that holds them all, in order and in any other.
+The rows are those of a single file with all of them, in file order and in any other order.
 """
 
 import gzip
@@ -35,7 +35,7 @@ def whole(source):
 
 
 def parts(folder, ending=".csv"):
-    """Write three files of rows, whose names are in their order; return their paths."""
+    """Write three files of rows, named in their order; return their paths."""
     folder.mkdir()
     paths = [folder / f"part-{k}{ending}" for k in range(3)]
     for path, (a, b) in zip(paths, CUTS, strict=True):
@@ -154,7 +154,7 @@ def test_headers_that_differ_are_refused_with_both_files(tmp_path, header, diffe
     with pytest.raises(gd.DataError) as caught:
         gd.CsvSource(tmp_path / "rows", target="y")
     message = str(caught.value)
-    assert message.startswith(f"{paths[1]}, line 1: the columns are not those of {paths[0]}: ")
+    assert message.startswith(f"{paths[1]}, line 1: the columns differ from those of {paths[0]}: ")
     assert differs in message
     assert gd.CsvSource([paths[0], paths[2]], target="y").rows == N - 1
 
@@ -171,7 +171,7 @@ def test_headers_that_differ_are_refused_with_both_files(tmp_path, header, diffe
 def test_parquet_files_that_differ_are_refused_with_both(tmp_path, frame, differs):
     paths = parts(tmp_path / "rows", ".parquet")
     frame.to_parquet(paths[1])
-    message = f"^{paths[1]}: the columns are not those of {paths[0]}: .*{differs}; give all"
+    message = f"^{paths[1]}: the columns differ from those of {paths[0]}: .*{differs}; give all"
     with pytest.raises(gd.DataError, match=message):
         gd.ParquetSource(tmp_path / "rows", target="y")
 
@@ -195,7 +195,7 @@ def test_nothing_is_there(tmp_path, source):
     with pytest.raises(FileNotFoundError, match=rf"no file matches '{tmp_path}/\*.csv'"):
         source(f"{tmp_path}/*.csv")
     (tmp_path / "rows").mkdir()
-    message = rf"the folder '{tmp_path}/rows' holds no file that ends in \.\w+,? .*'.*/\*.txt'$"
+    message = rf"the folder '{tmp_path}/rows' has no file that ends in \.\w+,? .*'.*/\*.txt'$"
     with pytest.raises(gd.DataError, match=message):
         source(tmp_path / "rows")
     with pytest.raises(gd.DataError, match="no file was given"):

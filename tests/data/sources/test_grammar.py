@@ -1,4 +1,4 @@
-"""The grammar of numbers and missing values: what pandas, Arrow and Python accept beside it."""
+"""The grammar of numbers and missing values, against what pandas, Arrow and Python accept."""
 
 import io
 import math
@@ -89,7 +89,7 @@ def test_python_reads_every_number_of_the_grammar_alike(text):
 @example(["NAN", "1"])
 @example(["\v5", "5\f"])
 def test_a_file_is_read_by_the_grammar_and_not_by_the_parser(column):
-    # In small blocks, the first rows hold numbers alone, and every text comes later.
+    # In small blocks, the first rows hold only numbers, and all texts come later.
     lines = [*("7,1\n" for _ in range(6)), *(f'"{text}",1\n' for text in column)]
     missing = MissingTexts()
     expected = [math.nan if t.lstrip(" ") in missing else read_number(t) for t in column]

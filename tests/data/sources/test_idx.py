@@ -1,6 +1,6 @@
 """IDX files, the format of MNIST, give the numbers that were written into them, gzipped or not.
 
-A file that is none, or has another length than its header says, is refused by name.
+A file that is not an IDX file, or does not have the length in its header, is refused by name.
 """
 
 import gzip
@@ -115,8 +115,19 @@ def test_a_damaged_gzipped_file(tmp_path, spoil):
 
 def test_no_images_are_nothing_to_train_on(tmp_path):
     path = written(tmp_path / "images", idx(np.zeros((0, 4, 3)), 8))
-    with pytest.raises(gd.DataError, match=r"images has the shape \(0, 4, 3\): it holds no rows"):
+    with pytest.raises(gd.DataError, match=r"images has the shape \(0, 4, 3\): it has no rows"):
         gd.IdxSource(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dimensions", [33, 65, 255])
+def test_more_dimensions_than_an_array_has_are_refused(tmp_path, packed, dimensions):
+    path = written(tmp_path / "images", idx(images(), 8))
+    sizes = b"".join(n.to_bytes(4, "big") for n in (7, *[1] * (dimensions - 1)))
+    content = bytes([0, 0, 8, dimensions]) + sizes + bytes(7)
+    labels = written(tmp_path / "labels", content, packed)
+    with pytest.raises(gd.DataError, match="labels is not an IDX file: it begins with"):
+        gd.IdxSource(path, labels)
 
 
 def test_images_and_labels_of_different_lengths(tmp_path):

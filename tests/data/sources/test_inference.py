@@ -1,4 +1,4 @@
-"""What a first pass makes of columns, where it could guess: each test is a kind that went wrong."""
+"""What a first pass finds in columns where guesses are possible: each test is a past mistake."""
 
 import datetime
 import decimal
@@ -114,7 +114,7 @@ def test_a_mark_of_the_order_of_bytes_among_the_rows_is_part_of_its_cell(block_s
     with pytest.raises(gd.DataError, match=r"line 8, column 'a': '\\ufeff6' is not a number, and"):
         csv(lines("a,y", rows), target="y", block_size=block_size)
     rows[6] = "\ufeffa,y"
-    with pytest.raises(gd.DataError, match="line 8: the header again"):
+    with pytest.raises(gd.DataError, match="line 8: the header is repeated"):
         csv(lines("a,y", rows), target="y", block_size=block_size)
 
 
@@ -291,7 +291,7 @@ def test_a_word_of_frames_is_a_value():
 def test_tables_that_differ_in_the_words_have_other_fingerprints():
     plain = csv("a,y\n1,2\n").fingerprint()
     assert plain != csv("a,y\n1,2\n", keep_default_na=False).fingerprint()
-    assert "keep_default_na" not in plain  # so that caches and checkpoints of before are found
+    assert "keep_default_na" not in plain  # caches and checkpoints of older versions stay valid
 
 
 # Whole numbers keep their digits ------------------------------------------------------------
@@ -300,7 +300,7 @@ BIG = [998877665544332211, 1234567890123456789, 1234567890123456790, 2**53 + 1]
 
 
 def sources_of(ids, **options):
-    """Return the same rows from a CSV, a Parquet file and frames, with and without gaps' dtypes."""
+    """Return the same rows from a CSV, a Parquet file and frames, some with nullable dtypes."""
     x = np.arange(len(ids)) / 8
     yield csv(lines("x,id", [f"{a},{b}" for a, b in zip(x, ids, strict=True)]), **options)
     yield csv(
@@ -359,7 +359,7 @@ def test_what_is_beyond_whole_numbers_makes_a_quantity(late, place):
 
 
 def test_digits_are_looked_for_behind_a_fraction_too():
-    # Of these numbers float64 holds the first, about the second, and takes the third for the first.
+    # float64 holds the first number exactly, rounds the second, and reads the third as the first.
     values = [2**60, f"{2**60 + 256}.5", 2**60 + 100]
     rows = [f"{i},{value}" for i, value in enumerate(values)]
     for block_size in (16, 1 << 20):
@@ -409,7 +409,7 @@ def test_a_label_matches_the_number_however_it_is_written(given, cells):
 
 def test_a_code_is_not_the_number_that_it_looks_like():
     data = lines("k,y", ["01,1", "1,2"])
-    with pytest.raises(gd.DataError, match="line 2, column 'k': '01' is not among the 2 values"):
+    with pytest.raises(gd.DataError, match="line 2, column 'k': '01' is not among the 2 known"):
         whole(csv(data, target="y", categories={"k": [1, 2]}))
     source = csv(data, target="y", categories={"k": ["01", "1"]})
     assert whole(source)[0].tolist() == [[1, 0], [0, 1]]
@@ -567,9 +567,9 @@ def test_a_whole_target_that_the_dtype_makes_one_is_refused_where_it_is_trained_
         (
             "c,y\na,1\nz,2\n",
             {"categories": {"c": ["a", "b"]}},
-            "'z' is not among the 2 values known",
+            "'z' is not among the 2 known values",
         ),
-        ("c,y\n1,a\n2,z\n", {"classes": ["a", "b"]}, "'z' is not among the 2 values known"),
+        ("c,y\n1,a\n2,z\n", {"classes": ["a", "b"]}, "'z' is not among the 2 known values"),
         ("c,y\n1,1\n1e39,2\n", {"dtype": "float32"}, "1e+39 does not fit float32"),
         (
             "c,y\n1,1\n-1e39,2\n",
@@ -643,9 +643,9 @@ def test_truth_values_among_numbers_are_refused(cells, target):
 
 @pytest.mark.parametrize("block_size", [4, 1 << 20])
 def test_a_header_once_more_among_texts_is_refused(block_size):
-    with pytest.raises(gd.DataError, match="line 4: the header again"):
+    with pytest.raises(gd.DataError, match="line 4: the header is repeated"):
         csv("a,y\nu,p\nv,q\na,y\nu,p\n", target="y", block_size=block_size)
-    # A cell may be called as its column, and a whole row may be in other places than the header's.
+    # A cell may have the name of its column, and a row may have all names in other columns.
     assert csv("a,y\nu,p\na,q\nv,y\n", target="y", block_size=block_size).rows == 3
 
 
@@ -704,7 +704,7 @@ def test_numbers_of_a_frame_in_another_format_get_no_option_of_files(text):
 
 
 def numbers_of_many_kinds(rows=400):
-    """Return columns of numbers as text, of which each is of a kind that the first pass notes."""
+    """Return columns of numbers as text; each is of a kind that the first pass records."""
     rng = np.random.default_rng(3)
     common = [f"{v:.3f}" for v in rng.normal(size=rows)]
     gaps = ["" if k % 90 == 40 else v for k, v in enumerate(common)]
@@ -726,7 +726,7 @@ def numbers_of_many_kinds(rows=400):
 
 
 def outcome(text, **options):
-    """Return all that a source says of a table, or how it refuses it."""
+    """Return everything that a source reports about a table, or its error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -803,7 +803,7 @@ def test_the_row_of_sums_is_to_be_taken_out_where_its_column_has_gaps():
     rows = [f"{i / 8},{'' if i == 5 else 'red'},{i / 4}" for i in range(40)]
     text = lines("a,c,y", [*rows, "97.5,Total,195"])
     (advice,) = csv(text, target="y", missing="flag").suspicions
-    assert str(advice).endswith("; take the line out of the file, if it sums up the others")
+    assert str(advice).endswith("; if the line sums up the others, remove it from the file")
 
 
 # Cells in single quotes, and units of several words ---------------------------------------------
@@ -877,7 +877,7 @@ def test_units_and_labels_below_the_header_are_no_row(labels, width):
     advised = {**advice.options, "missing": {"*": "flag", **advice.options["missing"]}}
     source = csv(text, **{**options, **advised})
     assert (source.rows, source.dropped, source.classes) == (40, len(labels), ["a", "b"])
-    # A single word further down, or one that may mean a missing value, is what it was.
+    # A single word further down, or one that may mean a missing value, is treated as before.
     for other in ([*rows[:9], "warm,1,a", *rows], ["-,1,a", *rows]):
         with pytest.raises(gd.DataError) as caught:
             csv(lines("t,p,y", other), **options)

@@ -1,6 +1,6 @@
-"""Rows from frames, dicts, tuples and Arrow batches, read anew in every epoch.
+"""Rows from frames, dicts, tuples and Arrow batches, read again in every epoch.
 
-What can be read only once is used once, and the second time is an error that says what to do.
+An iterator is used once, and the second time is an error that says what to do.
 """
 
 import datetime
@@ -112,7 +112,7 @@ def test_options_are_those_of_a_csv():
 
 
 def test_numbers_may_be_categories():
-    # Whole numbers are written alike, whether a piece holds them as integers or as floats.
+    # Whole numbers have the same text, whether a piece holds them as integers or as floats.
     pieces = [{"a": [1, 2], "grade": [3, 1]}, {"a": [1, 2], "grade": [2.0, np.nan]}]
     source = gd.IterableSource(pieces, categories={"grade": [1, 2, 3]}, missing=0.0)
     assert whole(source)[0][:, 1:].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]]
@@ -216,7 +216,7 @@ def test_the_pieces_given_are_not_changed():
 
 
 class Tensor:
-    """An array of another library, as PyTorch's."""
+    """An array of another library, like PyTorch's."""
 
     def __init__(self, values, grad=False):
         self._values, self._grad = np.asarray(values), grad
@@ -243,7 +243,7 @@ class Tensor:
 
 
 class Dataset:
-    """Rows by number, as PyTorch's: it neither iterates nor ends by itself."""
+    """Rows by number, like PyTorch's: it has neither an iterator nor an end."""
 
     def __init__(self, n, make):
         self._n, self._make = n, make
@@ -257,7 +257,7 @@ class Dataset:
 
 
 class Loader:
-    """Batches of a data set as lists of tensors, as PyTorch's; each pass is a new iterator."""
+    """Batches of a data set as lists of tensors, like PyTorch's; each pass is a new iterator."""
 
     def __init__(self, x, y, size):
         self._x, self._y, self._size = x, y, size
@@ -359,7 +359,7 @@ def test_rows_that_are_none(pieces, message):
         (frame(), "DataFrame is one table: use FrameSource"),
         ({"a": [1.0]}, "dict is one table: use FrameSource"),
         (pa.table({"a": [1.0]}), "Table is one table: use FrameSource"),
-        (lambda epoch: [], "called without arguments, and needs some"),
+        (lambda epoch: [], "called without arguments, but needs some"),
         (lambda: None, "returned None: it must return an iterable of pieces"),
         (lambda: 3, "returned 3: it must return an iterable of pieces"),
     ],
@@ -400,7 +400,7 @@ def test_a_function_is_called_once_for_each_pass(kind):
     is_table = kind in ("tables", "dicts")
     opened = Opened(pieces)
     source = gd.IterableSource(opened, target="y" if is_table else None)
-    # The first pass over a table, or what was looked at to see that it is none.
+    # The first pass over a table, or the look that shows that it is not a table.
     assert (opened.begun, opened.closed) == (1, int(is_table))
     for epoch in range(3):
         whole(source)
@@ -460,7 +460,7 @@ def test_a_function_is_good_for_every_epoch():
 
 
 def test_a_function_that_gives_the_same_generator_again_is_found_out():
-    # Its first piece would be lost to the first look at it.
+    # The first look at it would lose its first piece.
     once = made()
     with pytest.raises(gd.DataError, match="returns the same iterator each time"):
         gd.IterableSource(lambda: once)

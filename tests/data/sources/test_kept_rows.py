@@ -60,7 +60,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def passes(source):
-    """Return the rows by all ways to get them, twice, in bytes."""
+    """Return the rows as bytes, twice, from all ways to read them."""
     batches = gd.Batches(source, batch_size=100, shuffle=True, seed=3)
     index = np.array([5, -1, 5, 0, ROWS // 3])
     found = []
@@ -188,7 +188,7 @@ def test_a_file_that_has_changed_is_refused_although_its_rows_are_kept(path, fol
 def test_many_sources_leave_files_to_open_for_all_else(path, folder):
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Numbers from here on are free, whatever other tests left open or close meanwhile.
+    # Numbers from here on are free, even if other tests left files open or close some meanwhile.
     above_all = max(map(int, os.listdir("/dev/fd"))) + 1
     resource.setrlimit(resource.RLIMIT_NOFILE, (2 * above_all + 20, before[1]))
     try:

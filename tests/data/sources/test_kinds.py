@@ -1,6 +1,6 @@
-"""What a file is follows from how it begins, and what is said to do with it works.
+"""The first bytes of a file show its kind, and following the advice about it works.
 
-Each kind is made by a program that makes it, and given where another kind is expected.
+Each kind is written by a program for it, and passed where another kind is expected.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ PLAIN = TEXT.encode()
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    """Write what has no name, such as model.npz, where no other test does."""
+    """Write default files, such as model.npz, where no other test does."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -65,7 +65,7 @@ def in_database(path):
 
 
 def locked(path):
-    """Make an archive whose member says that it is encrypted, of which Python writes none."""
+    """Make an archive whose member is marked as encrypted; Python can't write encrypted ones."""
     in_zip(path, {"rows.csv": PLAIN})
     data = bytearray(path.read_bytes())
     data[6] |= 1
@@ -78,7 +78,7 @@ def written(data):
 
 
 def renamed(what, path):
-    """Save what is saved as .npz alone, and give the file another name."""
+    """Save something that can only be saved as .npz, and rename the file."""
     what.save(path.with_suffix(".npz"))
     path.with_suffix(".npz").rename(path)
 
@@ -101,7 +101,7 @@ def arrays(path):
         np.savez(file, table=FRAME[["a", "y"]].to_numpy())
 
 
-# Kinds that can be read once what is said is done: how they are made, and what they are called.
+# Kinds that can be read after following the advice: how they are made, and their names.
 READ = {
     "zip of several": (
         lambda path: in_zip(path, {"doc/": b"", "doc/a.md": b"# rows", "doc/rows.CSV": PLAIN}),
@@ -156,7 +156,7 @@ READ = {
     ),
 }  # fmt: skip
 
-# Kinds of which it is said what they are, and no more than a person can do.
+# Kinds that are only named, with advice that a person can follow.
 NAMED = {
     "saved": (saved, "saved", "a file that minigd saved, such as a model"),
     "checkpoint": (saved_run, "saved", "a file that minigd saved, such as a model"),
@@ -226,7 +226,7 @@ ALL = {**READ, **NAMED}
 
 
 def made(tmp_path, name, ending=".csv"):
-    path = tmp_path / f"my rows{ending}"  # a name that a shell has to quote
+    path = tmp_path / f"my rows{ending}"  # a name that must be quoted in a shell
     ALL[name][0](path)
     return path
 
@@ -355,7 +355,7 @@ def test_a_damaged_text_is_no_other_kind(data):
     assert kind_of(io.BytesIO(data)) == "text"
 
 
-# Only the beginning of a file is looked at, and may end between \r and \n.
+# Only the beginning of a file is checked, and it may end between \r and \n.
 @pytest.mark.parametrize("data", [b"a,y\r", b"a" * 4095 + b"\r\n1\r\n"])
 def test_a_text_is_not_one_of_lone_returns_for_its_last_letter(data):
     assert kind_of(io.BytesIO(data)) == "text"
@@ -363,15 +363,15 @@ def test_a_text_is_not_one_of_lone_returns_for_its_last_letter(data):
 
 def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(gd.DataError, match="is a pipe or a device, and a table is read more than"):
+    with pytest.raises(gd.DataError, match="is a pipe or a device, but a table is read more than"):
         gd.CsvSource(tmp_path / "pipe")
 
 
-# What is said to do -------------------------------------------------------------------------------
+# Following the advice -----------------------------------------------------------------------------
 
 
 def follow(words, file):
-    """Do what the words for Python say; return a table."""
+    """Follow the advice for Python; return a table."""
     known = {"lzma": lzma, "zipfile": zipfile, "tarfile": tarfile, "io": io,
              "gzip": gzip, "pandas": pd, "numpy": np, "sqlite3": sqlite3,
              "pathlib": pathlib, "file": file}  # fmt: skip
@@ -468,7 +468,7 @@ def test_a_workbook_is_read_by_pandas(tmp_path):
         ("Straße,1", "cp1252", "cp1252"),
         ("とうきょう,1", "cp932", "cp932"),
         ("東京タワー,1", "cp932", "cp932"),
-        # The same bytes are letters of several encodings.
+        # The same bytes are letters in several encodings.
         ("Łódź,1", "cp1250", None),
         ("Škoda,1", "cp1250", None),
         ("Москва,1", "cp1251", None),

@@ -1,6 +1,6 @@
-"""What a file says of itself: columns without a name, headers that are short, and where rows begin.
+"""What a file shows by itself: columns without a name, short headers, and where rows begin.
 
-A column that only counts or names the rows is never learned from without a word.
+A column that only numbers or names the rows is never used as a feature without a warning.
 """
 
 import io
@@ -63,7 +63,7 @@ def test_a_column_without_a_name_is_warned_of_by_name(name):
     assert {name.partition("=")[0] for name in rows.names} == {"a", "b", *unnamed}
     [remedy] = caught[0].message.remedies
     assert whole(source(text, **remedy.options)) == (X, FRAME["y"].tolist())
-    # What was asked for by name, or by a schema, is meant.
+    # A column that was requested by name, or by a schema, is used without a warning.
     source(text, features=["a", *unnamed])
     assert source(text, None, schema=rows.schema).names == rows.names
     assert source(text, unnamed[0], exclude=["b", *unnamed[1:]]).names == ["a", "y"]
@@ -86,11 +86,11 @@ def test_names_made_up_are_new_ones(fields):
     assert len(set(as_columns(fields, twice=True))) == len(fields)
 
 
-# Headers with one name less -----------------------------------------------------------------------
+# Headers with one name fewer ----------------------------------------------------------------------
 
 
 def by_r(sep=",", names=None, quote='"'):
-    """Return what R's write.table makes of the frame: no name stands above those of the rows."""
+    """Return the frame as R's write.table writes it: without a name above those of the rows."""
     names = [str(i + 1) for i in range(4)] if names is None else names
     lines = [sep.join(f"{quote}{c}{quote}" for c in FRAME.columns)]
     for name, row in zip(names, FRAME.to_numpy().tolist(), strict=True):
@@ -120,7 +120,7 @@ def test_a_header_with_one_name_less_is_explained(name, block_size):
     said = "as when R writes row names" if name[0] == "R" else "of which the last is empty"
     line = 1 + options.get("skip_lines", 0)
     message = (
-        f"line {line}: the header has 3 names, and the rows have 4 fields, {said}: that column is "
+        f"line {line}: the header has 3 names, but the rows have 4 fields, {said}: that column is "
         rf"'{unnamed}'; leave it out with exclude=\['{unnamed}'\]"
     )
     with pytest.raises(gd.DataError, match=message) as caught:
@@ -149,7 +149,7 @@ def test_a_short_header_longer_than_a_block():
     lines = [f"r{k},{','.join(['1', '2.5'] * 500)}" for k in range(3)]
     text = "\n".join([",".join(wide), *lines])
     assert len(text.partition("\n")[0]) > 1 << 16
-    with pytest.raises(gd.DataError, match=r"the header has 1000 names, and the rows have 1001"):
+    with pytest.raises(gd.DataError, match=r"the header has 1000 names, but the rows have 1001"):
         source(text, wide[0])
     assert source(text, wide[0], exclude=["Unnamed: 0"]).names == wide[1:]
 
@@ -157,7 +157,7 @@ def test_a_short_header_longer_than_a_block():
 def test_several_files_with_short_headers():
     files = [io.BytesIO(by_r().encode()), io.BytesIO(by_r().encode())]
     assert gd.CsvSource(files, "y", exclude=["Unnamed: 0"]).rows == 8
-    with pytest.raises(gd.DataError, match="the columns are"):
+    with pytest.raises(gd.DataError, match="the columns differ"):
         gd.CsvSource([files[0], io.BytesIO(FRAME.to_csv(index=False).encode())], "y")
 
 

@@ -1,6 +1,6 @@
 """Pipes, devices, sockets and folders are refused at once wherever a file is read.
 
-A number is no path: 1 would be standard output, and be closed.
+A number is not a path: 1 would be standard output, and would be closed.
 """
 
 import io
@@ -210,7 +210,7 @@ PATHS = {
     "export_onnx.path": ("out", lambda path, folder: gd.export_onnx(model(), path)),
     "check_file.path": ("layers.py", lambda path, folder: check_file(path)),
 }
-"""What public callables take as a path: the name of a file that is right, and a call with it."""
+"""What public callables take as a path: the name of a valid file, and a call with it."""
 
 OPTIONAL = {"CsvSource.index_path", "NpySource.y", "IdxSource.labels"}
 

@@ -1,6 +1,6 @@
-"""Rows of `.npy` files come as from the arrays themselves, while the file stays on the disk.
+"""Rows of `.npy` files are those of the arrays themselves, while the file stays on the disk.
 
-What is no table of numbers is refused with the name of the file.
+Anything but a table of numbers is refused with the name of the file.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Rows of a packed table are those of the plain one to the bit, whatever the file is called.
+"""Rows of a packed table are those of the plain one to the bit, whatever the name of the file.
 
-What is damaged is refused, and a small file that holds very much takes little memory.
+Damaged files are refused, and a small file with huge content takes little memory.
 """
 
 import bz2
@@ -50,7 +50,7 @@ PACK = {
     "old lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
 }
 STREAMS = ["gzip", "bz2", "xz", "zstd"]
-"""Those of which files can be put one after the other."""
+"""The kinds whose files can be concatenated."""
 
 
 def whole(source):
@@ -155,7 +155,7 @@ def test_an_xz_that_asks_for_much_memory_is_refused(tmp_path):
     data = bytearray(PACK["old lzma"](PLAIN))
     data[1:5] = (1 << 29).to_bytes(4, "little")  # the size of its dictionary
     (tmp_path / "rows.csv").write_bytes(data)
-    message = r"rows.csv takes more than 128 MiB of memory.*unpack it first, with xz"
+    message = r"rows.csv needs more than 128 MiB of memory.*unpack it first, with xz"
     with pytest.raises(gd.DataError, match=message):
         gd.CsvSource(tmp_path / "rows.csv", target="y")
 

@@ -1,6 +1,6 @@
 """Parquet files give the rows that pandas reads from them, whatever their row groups.
 
-Categories, nulls and several files are settled as in a CSV.
+Categories, nulls and several files are handled as in a CSV.
 """
 
 import tracemalloc
@@ -56,7 +56,7 @@ def test_rows_do_not_depend_on_groups_and_blocks(tmp_path_factory, groups, block
 
 @pytest.mark.parametrize("block_rows", [1, 4, 1000])
 def test_nulls_make_no_column_another_one(tmp_path, block_rows):
-    # Integers and booleans with nulls are something else to pandas than those without.
+    # Integers and booleans with nulls have other dtypes in pandas than those without.
     table = pa.table(
         {
             "i": pa.array([1, 2, None, 4, 5], pa.int64()),
@@ -91,7 +91,7 @@ def test_files_of_other_columns_are_refused(tmp_path):
         written(tmp_path / "0.parquet", frame()),
         written(tmp_path / "1.parquet", frame().drop(columns="a")),
     ]
-    with pytest.raises(gd.DataError, match=r"1.parquet: the columns are .*0.parquet: it lacks 'a'"):
+    with pytest.raises(gd.DataError, match=r"1.parquet: the columns differ .*0.parquet: it lacks"):
         gd.ParquetSource(paths, target="y")
 
 
@@ -186,7 +186,7 @@ def test_only_the_columns_asked_for_are_read(tmp_path, monkeypatch):
 
 
 def test_a_file_of_one_row_group_is_read_by_pages(tmp_path, monkeypatch):
-    # What is read at once while rows are shuffled, of a group of 25.6 MB.
+    # How much of a group of 25.6 MB is read at once while rows are shuffled.
     for name, size in (("HELD", 0), ("_LARGE", 0)):
         monkeypatch.setattr(f"minigd.data.sources.parquet.{name}", size)
     monkeypatch.setattr("minigd.data.sources.typed._GATHERED", 1 << 18)
@@ -277,7 +277,7 @@ def test_an_index_without_a_name_is_warned_of(tmp_path, index, unnamed):
     assert str(caught[0].filename) == __file__
     mended = gd.ParquetSource(path, target="b", **remedy.options)
     assert not set(unnamed) & set(mended.names)
-    # What was asked for by name, or by a schema, is meant.
+    # A column that was requested by name, or by a schema, is used without a warning.
     gd.ParquetSource(path, target="b", features=["a", *unnamed])
     gd.ParquetSource(path, schema=source.schema)
 

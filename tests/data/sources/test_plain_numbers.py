@@ -26,7 +26,7 @@ def for_all_sizes(monkeypatch):
 
 
 def parse(cells, end="\n", separator=";"):
-    """Return what becomes of rows of three columns, of which the middle one is not in use."""
+    """Return rows of three columns after parsing; the middle one is not in use."""
     text = "".join(separator.join(row) + end for row in cells)
     return parse_plain(text.encode(), separator.encode(), KEPT, len(cells))
 
@@ -78,7 +78,7 @@ def test_it_agrees_with_python_to_the_bit_or_gives_nothing(rows):
 
 @given(st.binary(max_size=40).map(lambda data: data + b"\n"))
 def test_any_bytes_are_read_within_their_bounds(data):
-    # Not compiled, an index beyond the end is an error.
+    # Without compilation, an index beyond the end is an error.
     table = np.empty((max(1, data.count(b"\n")), 2))
     bytes_ = np.frombuffer(data, np.uint8)
     with np.errstate(over="ignore"):

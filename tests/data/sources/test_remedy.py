@@ -1,4 +1,4 @@
-"""An error carries what to do as data; Python and the shell each write it in their own words."""
+"""An error carries its remedy as data; Python and the shell each write it in their own way."""
 
 import pickle
 import warnings

@@ -1,6 +1,6 @@
-"""What a dtype loses of a column, against the numbers that are there before and after it.
+"""What a dtype loses of a column, against the numbers before and after the conversion.
 
-A table says so in its first pass, an array before training.
+A table reports it in its first pass, an array before training.
 """
 
 import io
@@ -47,7 +47,7 @@ def test_a_column_is_lost_where_few_of_its_numbers_are_left(exponent, fraction, 
         assert lost(column)
     if lost(column):
         assert left <= 5
-    # What float32 holds exactly, it does not lose.
+    # Numbers that float32 holds exactly are not lost.
     assert not lost(column.astype("float32"))
     assert not lost(column, "float64")
 
@@ -56,13 +56,13 @@ def test_a_column_is_lost_where_few_of_its_numbers_are_left(exponent, fraction, 
     "column",
     [
         [3.5] * 9,
-        [0.1] * 9,  # which float32 does not hold
-        np.tile([0.1 + 0.2, 0.3], 9),  # one number, but for rounding
+        [0.1] * 9,  # float32 does not hold it exactly
+        np.tile([0.1 + 0.2, 0.3], 9),  # one number, except for rounding
         near(1e9, 1e4),
         near(0.0, 1e-30),
-        [2.0**24, 2.0**24 + 2] * 5,  # neighbours in float32
-        np.append(near(1e9, 1.0), 0.0),  # 0 and the others are told apart
-        [1e30, 1e39],  # beyond float32, which is another error
+        [2.0**24, 2.0**24 + 2] * 5,  # neighbors in float32
+        np.append(near(1e9, 1.0), 0.0),  # 0 and the others stay different
+        [1e30, 1e39],  # too large for float32: another error
         [-1.7e308, 1.7e308],
         [np.nan, 1.0, 2.0],
         [np.nan, np.nan],
@@ -77,7 +77,7 @@ def test_what_can_be_told_apart_or_is_a_constant_is_not_lost(column):
     [
         near(1e9, 1.0),
         near(-1e9, 1.0),
-        near(1e9 + 31.5, 1.0),  # two numbers are left of it
+        near(1e9 + 31.5, 1.0),  # only two numbers are left
         near(1.0, 1e-9),
         near(0.0, 1e-50),
         np.append(near(1e9, 1.0), np.nan),
@@ -162,7 +162,7 @@ def test_a_column_of_several_is_named(backend):
     two = backend.asarray(np.column_stack([good, bad]))
     with pytest.raises(gd.DataError, match=r"^column 1 of y \(counted from 0\) goes from 1000"):
         check_rounding(backend.asarray(good.reshape(-1, 1)), two, "float32")
-    # A column of x may be of no use; the others are.
+    # One column of x may be useless; the others are not.
     with pytest.warns(UserWarning, match=r"^column 1 of x \(counted from 0\) goes from 1000"):
         check_rounding(two, backend.asarray(good), "float32")
 
@@ -194,11 +194,11 @@ def test_a_doubt_about_some_rows_is_settled_by_all():
     rows = np.unique(np.linspace(0, 4999, 1000).astype(int))
     others = np.setdiff1d(np.arange(5000), rows)
     x = np.ones((5000, 1))
-    # Those looked at are near each other, and one of the others is far away.
+    # The sampled numbers are near each other, and one of the others is far away.
     y = near(1e9, 1.0, 5000)
     y[others[7]] = 0.0
     quiet(x, y)
-    # Those looked at are alike, and the others are not.
+    # The sampled numbers are equal, and the others are not.
     y = np.full(5000, 1e9 + 0.3)
     quiet(x, y)
     y[others] = near(1e9, 1.0, len(others))
@@ -225,7 +225,7 @@ def columns_of_integers(draw):
 
 
 def moved_by(value, dtype):
-    """Return how far a conversion moves a whole number, in Python's own whole numbers."""
+    """Return how far a conversion moves a whole number, as a Python integer."""
     with np.errstate(over="ignore"):
         converted = np.array([value]).astype(dtype)[0]
     return abs(value - int(converted)) if np.isfinite(converted) else None
@@ -344,7 +344,7 @@ def test_a_piece_of_good_data_may_be_alike():
     model.adapt(gd.Batches(x, t))
     model.fit(x[:2], t[:2], loss="mse")
     model.fit(x, t, loss="mse")
-    # Whoever comes with pieces by hand is not told again and again.
+    # A user who passes pieces by hand gets no repeated warnings.
     for start in range(0, 4000, 400):
         model.fit(x[start : start + 30] * [0, 1] + [1.7e9, 0], t[start : start + 30], loss="mse")
 
@@ -376,7 +376,7 @@ def test_numbers_that_are_too_small_are_to_be_multiplied():
 
 
 def test_only_the_rows_that_training_begins_with_are_looked_at():
-    # Two rows of a validation, or of a piece that comes later, may well be near each other.
+    # Two validation rows, or two rows of a later piece, may be near each other.
     x, y = table()
     near_each_other = x[:2], np.array([1e9, 1e9 + 1])
     own = trainer()

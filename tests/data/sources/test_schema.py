@@ -1,4 +1,4 @@
-"""A table read with the schema of another becomes the same columns, whatever its own order.
+"""A table that is read with another table's schema becomes the same columns, in any order.
 
 The oracle is pandas: columns chosen by name, one-hot by the first table's levels.
 """
@@ -109,7 +109,7 @@ def test_whole_numbers_are_classes_however_they_are_written(make):
     y = whole(rows)[1]
     assert (y.tolist(), y.dtype) == ([1, 0, 1], np.int64)
     with pytest.raises(
-        gd.DataError, match="column 'k': 4 is not among the 2 values known, '3', '7'"
+        gd.DataError, match="column 'k': 4 is not among the 2 known values, '3', '7'"
     ):
         make("a,k\n1,3\n2,4\n", schema=schema)
 
@@ -163,7 +163,7 @@ def test_rows_of_unknown_categories_are_dropped_where_the_schema_says_so(make):
     strict = make(TRAIN, target="price").schema
     text = "size,color,price\n1,red,1\n2,teal,2\n3,pink,3\n4,blue,4\n"
     with pytest.raises(
-        gd.DataError, match="column 'color': 'teal' is not among the 3 values known"
+        gd.DataError, match="column 'color': 'teal' is not among the 3 known values"
     ):
         make(text, schema=strict)
     rows = make(text, schema=strict.replace(unknown="drop"))
@@ -172,7 +172,7 @@ def test_rows_of_unknown_categories_are_dropped_where_the_schema_says_so(make):
     assert [None if k is None else k.tolist() for _, _, k in rows.encoded()] == [
         [True, False, False, True]
     ]
-    assert "column 'color': 'teal' is not among the 3 values known" in rows.first_dropped
+    assert "column 'color': 'teal' is not among the 3 known values" in rows.first_dropped
     with pytest.raises(gd.DataError, match=r"no rows.* once 2 with missing or unknown .* 'teal'"):
         make("size,color,price\n2,teal,2\n3,pink,3\n", schema=strict.replace(unknown="drop"))
 
@@ -207,7 +207,7 @@ def test_an_index_is_that_of_the_rows_that_the_schema_keeps(tmp_path):
         rows = gd.CsvSource(path, schema=schema, index_path=index)
         assert rows.take(np.array([2, 0]))[1].tolist() == [30, 10]
     other = schema.replace(levels={"color": ["red"]})
-    with pytest.raises(gd.CheckpointError, match="is an index of other data"):
+    with pytest.raises(gd.CheckpointError, match="is an index of data other"):
         gd.CsvSource(path, schema=other, index_path=index).take(np.array([0]))
 
 
@@ -267,7 +267,7 @@ def test_of_two_levels_that_are_one_number_each_stands_for_its_own_text_alone():
     levels = {"c": ["1", "1.0", "2"]}
     x, _ = whole(csv("c,y\n1.0,1\n1,2\n2.00,3\n", target="y", categories=levels))
     assert x.argmax(axis=1).tolist() == [1, 0, 2]
-    with pytest.raises(gd.DataError, match=r"'1\.00' is not among the 3 values known"):
+    with pytest.raises(gd.DataError, match=r"'1\.00' is not among the 3 known values"):
         csv("c,y\n1.00,1\n", target="y", categories=levels)
 
 
@@ -279,7 +279,7 @@ def test_truth_values_some_of_which_are_missing_are_truth_values_too():
 
 
 def test_a_truth_value_beside_other_levels_is_a_text():
-    with pytest.raises(gd.DataError, match="'true' is not among the 3 values known"):
+    with pytest.raises(gd.DataError, match="'true' is not among the 3 known values"):
         csv("c,y\ntrue,1\n", target="y", categories={"c": ["True", "False", "maybe"]})
 
 
@@ -335,7 +335,7 @@ BAD = {
     "missing": ("", "the value is missing"),
     "infinite": ("inf", "inf is not finite"),
     "beyond the dtype": ("1e39", "1e+39 does not fit float32"),
-    "unknown": ("teal", "'teal' is not among the 2 values known, 'red', 'blue'"),
+    "unknown": ("teal", "'teal' is not among the 2 known values, 'red', 'blue'"),
 }
 
 

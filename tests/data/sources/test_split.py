@@ -1,6 +1,6 @@
-"""A split sends each row to one of two parts by its content, so that its place plays no part.
+"""A split puts each row into one of two parts by its content; its position does not matter.
 
-Together the parts are the whole, and each can be read as the whole can.
+Together the parts are the whole source, and each can be read like the whole.
 """
 
 import io
@@ -108,7 +108,7 @@ def test_equal_rows_are_on_one_side():
 @given(st.floats(0.01, 0.99), st.integers(0, 100))
 def test_a_part_has_about_its_share(fraction, seed):
     n = 20_000
-    # Rows that differ little, as whole numbers do, must be scattered too.
+    # Rows that differ little, such as whole numbers, must be spread over both parts too.
     share = chosen(np.arange(float(n)).reshape(n, 1), None, fraction, seed).mean()
     assert abs(share - fraction) < 5 * (fraction * (1 - fraction) / n) ** 0.5
 
@@ -251,7 +251,7 @@ def test_the_rows_of_a_group_stay_on_one_side(groups, fraction, seed):
     assert sides[0]
     assert sides[1]
     assert not sides[0] & sides[1]
-    # As texts, and as numbers of another type, they are the same groups.
+    # The same groups as texts, and as numbers of another type.
     for same in ([f"{g}.0" for g in groups], np.array(groups, "float32")):
         assert labels(source.split(fraction, seed, group=same)[1]) == second
 
@@ -358,7 +358,7 @@ def test_a_time_that_is_none_is_refused_with_its_place(tmp_path):
     doubtful = gd.CsvSource(
         io.BytesIO(b"when,a,y\n01/02/2020,1,1\n03/04/2020,2,2\n"), "y", exclude=["when"]
     )
-    with pytest.raises(gd.DataError, match=r"dates that are %d/%m/%Y or %m/%d/%Y"):
+    with pytest.raises(gd.DataError, match=r"dates that may be %d/%m/%Y or %m/%d/%Y"):
         doubtful.split(0.5, time="when")
 
 

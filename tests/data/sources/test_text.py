@@ -1,6 +1,6 @@
 """Rows in the bytes of a text file: Python's csv finds the same ones, whatever the blocks.
 
-Each row knows its place and its line in the file.
+Each row has its place and its line in the file.
 """
 
 import csv
@@ -18,7 +18,7 @@ from minigd.data.sources import csv_blocks
 from minigd.data.sources.csv_blocks import BLANKS, check_fields, read_blocks, scan, split, squeeze
 
 properties = examples(50)
-# Few letters, so that quotes, doubled quotes and newlines meet often.
+# Few letters, so quotes, doubled quotes and newlines are often next to each other.
 fields = st.text(alphabet='ab",\n é', max_size=6)
 tables = st.lists(st.lists(fields, min_size=2, max_size=4), min_size=1, max_size=8)
 
@@ -54,13 +54,13 @@ def test_rows_are_those_of_csv_each_on_its_line(rows, size, newline, last):
 @properties
 @given(st.text(alphabet='a", \n', max_size=30), st.integers(1, 12))
 def test_any_text_is_cut_as_csv_cuts_it(text, size):
-    # Quotes stand anywhere here, in the middle of fields too. Blank rows count for neither.
+    # Here quotes may be anywhere, even in the middle of fields. Neither side counts blank rows.
     data = text.encode()
     rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     try:
         at = found(data, size)
     except gd.DataError:
-        # Python takes the end of the file for the end of the quote; here it is an error.
+        # For Python the end of the file closes the quote; here that is an error.
         with pytest.raises(csv.Error):
             list(csv.reader(io.StringIO(text, newline=""), strict=True))
         return
@@ -237,7 +237,7 @@ def test_a_row_without_an_end_is_no_open_quote(monkeypatch):
 
 
 def test_many_quotes_in_one_field_take_linear_time():
-    # Only the first quote of a field is looked at; the time of each would grow with the field.
+    # Only the first quote of a field is checked; the time for each would grow with the field.
     field = b'a"' * 50_000
     marks = list(csv_blocks._walk(b"1," + field + b",2\n", b",", True))
     assert [at for _, at in marks] == [1, 2 + len(field), 4 + len(field)]

@@ -17,7 +17,7 @@ from minigd.data.sources.together import opening_together
 
 
 class Thread:
-    """One of several processes, which are threads here; what they tell each other is pickled."""
+    """One of several processes, which are threads here; their messages are pickled."""
 
     def __init__(self, rank, size, shared):
         self.rank, self.size, self._shared = rank, size, shared
@@ -35,7 +35,7 @@ class Thread:
 
 
 def run(size, work):
-    """Return what `work(comm)` returns in each process, or the error that it ends with."""
+    """Return the result of `work(comm)` in each process, or its error."""
     shared, results = (threading.Barrier(size), {}), [None] * size
 
     def one(rank):
@@ -166,7 +166,7 @@ def test_several_processes_find_what_one_finds(tmp_path, names, options, size):
 
 @pytest.mark.filterwarnings("ignore")
 def test_nobody_reads_alone_where_parts_go_together(tmp_path, monkeypatch):
-    """Were it not so, the test above would compare one process with itself."""
+    """Otherwise the test above would compare one process with itself."""
     names = ["colors", "late", "lines", "dates", "gaps", "words", "count", "y"]
     path = written(tmp_path / "t.csv", names)
     options = {"target": "y", "missing": "drop", "block_size": 2000, "leave_out": True}
@@ -245,7 +245,7 @@ def test_where_one_process_can_not_read_the_file_the_first_reads_alone(tmp_path,
 
 
 def test_each_process_reads_its_share(tmp_path, monkeypatch):
-    """Of the rows, all processes together read each twice: to count lines, and to parse them."""
+    """All processes together read each row twice: to count lines, and to parse it."""
     path = written(tmp_path / "t.csv", ["numbers", "colors", "late", "y"])
     length = path.stat().st_size
     read = {}
@@ -288,11 +288,11 @@ def test_what_is_not_a_path_is_read_by_each(tmp_path):
         assert found.rows == ROWS
 
 
-# What is found when it is first needed -----------------------------------------------------------
+# What is computed when it is first needed --------------------------------------------------------
 
 
 def settled(make, size):
-    """Return the sources of some processes, which have settled them."""
+    """Return the sources of some processes, after `settle`."""
 
     def work(comm):
         source = make(comm)
