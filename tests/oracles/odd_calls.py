@@ -939,7 +939,7 @@ OWN = (ValueError, TypeError, gd.BackendError, gd.GradientError, gd.DivergenceEr
 
 CALLED = {
     "data": "x|fit arrays",
-    "classes": "values? known|named twice",
+    "classes": "known values?|named twice",
     "exclude": "no column is left",
     "features": "no column is left",
     "hidden": "units",
