@@ -121,6 +121,7 @@ def test_of_full_batches_losses_and_weights_are_those_of_the_loop(process, workl
     assert process.updates() == 30
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("workload", [TANH, RELU], ids=lambda workload: workload.name)
 def test_an_epoch_is_every_row_once_and_a_last_shorter_batch(process, workload):
     # Weights that stay where they are: a row left out, or weighed as in another batch, shows.
