@@ -752,7 +752,7 @@ class Advised(Exception):
         return self.write(in_python)
 
     def __reduce__(self) -> Any:
-        # What the constructor of a subclass takes beside them, it keeps as attributes.
+        # A subclass stores additional arguments of its constructor as attributes.
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 

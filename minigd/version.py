@@ -1,3 +1,3 @@
 """The version of minigd. It stands alone so that packaging can read it without importing NumPy."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0"

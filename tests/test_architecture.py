@@ -114,7 +114,7 @@ def trees():
 
 
 def imports(tree, scope=""):
-    """Yield (enclosing function or "", imported module) for each import, wherever it stands."""
+    """Yield (enclosing function or "", imported module) for each import anywhere."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((scope, alias.name) for alias in node.names)

@@ -55,7 +55,7 @@ def collect_rows(into):
 
 
 def stop_after(batches):
-    """Return a callback that stops behind so many batches."""
+    """Return a callback that stops after this many batches."""
     seen = []
 
     def stop(event):
@@ -88,7 +88,7 @@ def test_the_loss_of_an_epoch_with_an_odd_tail_is_that_of_its_rows(accumulate):
     history = trainer.fit(gd.Batches(x, y, batch_size=7), validation_data=gd.Batches(x, y, 11))
     errors = (trainer.model.predict(x)[:, 0] - y) ** 2
     batch_means = [errors[place].mean() for place in gd.batch_slices(30, 7)]
-    assert abs(np.mean(batch_means) - errors.mean()) > 1e-3  # the two are told apart
+    assert abs(np.mean(batch_means) - errors.mean()) > 1e-3  # the two are distinguished
     assert history["loss"] == [pytest.approx(errors.mean(), rel=1e-12)]
     assert history["val_loss"] == [pytest.approx(errors.mean(), rel=1e-12)]
 
@@ -119,7 +119,7 @@ def test_a_window_of_batches_that_is_not_full_is_an_update_of_the_rows_it_has(
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("batches", range(1, 11))
 def test_training_in_two_parts_is_training_in_one(tmp_path, batches, accumulate):
-    """Resuming began the epoch anew, or with other rows, or with the moments of another update."""
+    """Resuming restarted the epoch, or used other rows, or the moments of another update."""
     path, whole_rows, parts = tmp_path / "run.npz", [], []
     whole = make_trainer(accumulate=accumulate)
     whole.fit(make_batches(), epochs=2, callbacks=[collect_rows(whole_rows)])
@@ -199,7 +199,7 @@ def test_a_schedule_knows_where_it_was(tmp_path, schedule):
 
 
 def test_early_stopping_and_plateaus_know_where_they_were(tmp_path):
-    """Patience began anew with each start, so that a run killed often enough never ended."""
+    """Patience started again with each start, and a run that was killed often never ended."""
 
     def script(path, epochs_a_life):
         trainer = (
@@ -345,7 +345,7 @@ def write(folder, kind, x, y):
 @pytest.mark.parametrize("kind", ["array", "map", "csv"])
 @pytest.mark.parametrize("batches_done", [3, 5])
 def test_files_that_were_moved_or_touched_are_the_same_data(tmp_path, kind, batches_done):
-    """Data were told apart by path and time, so that a run copied to another disk was refused."""
+    """Data were identified by path and time, and a run copied to another disk was refused."""
     batches = write(tmp_path / "here", kind, rows(), targets())
     whole, first = make_trainer(), make_trainer()
     whole.fit(batches(), epochs=2)

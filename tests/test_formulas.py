@@ -133,7 +133,7 @@ def exactly(function, *numbers):
 def test_every_formula_is_tested_here():
     # pytest puts names that begin with @ into the modules of a package that brings a plugin.
     public = {name for name in vars(formulas) if not name.startswith(("_", "@"))}
-    # Words are no numbers of a model; `tests/nn/layers/test_dropout.py` has them.
+    # Words are not numbers of a model. `tests/nn/layers/test_dropout.py` has them.
     assert public - {"np", "Array", "mixed"} == set(INPUTS)
 
 

@@ -245,7 +245,7 @@ def test_no_stderr_ends_a_training(monkeypatch, make):
     np.testing.assert_array_equal(straight.model.flat_params, shown.model.flat_params)
 
 
-@pytest.mark.each
+@pytest.mark.few(27)
 @each_stream
 def test_no_stderr_ends_a_pass_a_race_or_a_line(monkeypatch, make):
     x = np.random.default_rng(0).normal(size=(40, 2))
@@ -268,7 +268,7 @@ def shown_on_stderr(message, category, filename, lineno, file=None, line=None):
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
-@pytest.mark.each
+@pytest.mark.few(27)
 @each_stream
 def test_a_warning_that_cannot_be_shown_ends_no_training(monkeypatch, tmp_path, make):
     table = tmp_path / "λ.csv"

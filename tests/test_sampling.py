@@ -13,7 +13,7 @@ VALUES = {"layer": ["dense", "tanh", "relu"], "dtype": ["float32", "float64"], "
 
 
 def case(mark, **params):
-    """Return what stands for a case of a test with such a mark."""
+    """Return a stand-in for a case of a test with such a mark."""
     return SimpleNamespace(
         callspec=SimpleNamespace(params=params),
         get_closest_marker=lambda name: mark if name == mark.name else None,

@@ -58,14 +58,14 @@ class Own(NamedTuple):
 
 
 class SharedWindow(Accumulation):
-    """A window of which each process has its share of the gradients; the sum of all is the mean."""
+    """A window in which each process has a share of the gradients. Their sum is the mean."""
 
     def __init__(self, communicator: Communicator, parts: int) -> None:
         super().__init__(parts)
         self._communicator = communicator
 
     def write(self, g: Array) -> Any:
-        """Write the mean gradient of all processes into g; return its mean loss."""
+        """Write the mean gradient of all processes into g, and return its mean loss."""
         loss = super().write(g)
         backend = backend_of(g)
         total = backend.to_numpy(g)
@@ -74,14 +74,14 @@ class SharedWindow(Accumulation):
         return loss
 
     def state_dict(self, backend: Backend) -> dict[str, Any]:
-        """Return the window of all processes; nothing is summed where it is empty."""
+        """Return the window of all processes. An empty one is not summed."""
         values = super().state_dict(backend)
         if values["sum"] is not None:
             self._communicator.sum(values["sum"])
         return values
 
     def load_state_dict(self, values: Mapping[str, Any], like: Array, backend: Backend) -> None:
-        """Take the window of all processes as rank 0's share."""
+        """Restore the window of all processes as rank 0's share."""
         super().load_state_dict(values, like, backend)
         if self._communicator.rank and self._sum is not None:
             self._sum = self._sum * 0
@@ -537,7 +537,7 @@ class SharedLoop(Loop):
         super().end_epoch(session)
 
     def _agree_to_stop(self, event: Event) -> None:
-        """End where one process is to, or has received a signal since the last batch."""
+        """End if one process must end, or has received a signal since the last batch."""
         self.stopping = self.communicator.any(self.stopping)
 
 

@@ -75,7 +75,7 @@ class Stream:
 
 
 class Event:
-    """`recorded` counts the calls of `record`, `reached` those that the stream has come to."""
+    """`recorded` counts the calls of `record`, and `reached` those that the stream has reached."""
 
     def __init__(self, machine):
         self.machine, self.recorded, self.reached = machine, 0, 0

@@ -243,7 +243,7 @@ RUNS = {
 }
 
 
-@pytest.mark.each
+@pytest.mark.few(8)
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_saved_within_an_epoch_goes_on_to_the_same_bits(tmp_path, run):
     kind, options = RUNS[run]

@@ -126,7 +126,7 @@ def follow(path, capsys):
     return pytest.fail(f"{seen} do not end")
 
 
-@pytest.mark.each
+@pytest.mark.few(14)
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", MENDED)
 def test_what_is_said_in_the_shell_leads_to_a_model(tmp_path, capsys, name, packed):

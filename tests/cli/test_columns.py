@@ -60,6 +60,7 @@ def trained(path, capsys, *options):
     return messages
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", TABLES)
 def test_the_advice_of_the_shell_leads_to_a_model(name, tmp_path, capsys):
     path = tmp_path / "rows.csv"

@@ -140,7 +140,7 @@ def with_solutions(notebook):
 @pytest.mark.notebooks
 @each_notebook
 def test_a_run_says_nothing_on_stderr_and_prints_what_the_file_holds(path, tmp_path, monkeypatch):
-    # The files hold what a notebook makes up where there is no network.
+    # The files contain the made-up data of a run without a network.
     monkeypatch.setenv("MINIGD_OFFLINE", "1")
     monkeypatch.setenv("PYTHONPATH", str(FOLDER))
     notebook = with_solutions(read(path))
@@ -443,7 +443,7 @@ def test_it_names_no_folder_of_a_machine(path):
 
 
 class NoNetwork:
-    """What pooch does where there is no network."""
+    """The error of pooch without a network."""
 
     def os_cache(self, name):
         return name

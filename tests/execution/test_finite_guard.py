@@ -40,7 +40,7 @@ def regression(updater, dtype="float32", backend="numpy"):
 
 
 def streaming(backend):
-    """Return the backend, told to keep no rows: only then are they seen to change during a fit."""
+    """Return the backend without kept rows: only then are changes during a fit noticed."""
     return backend if backend.reads_are_free else type(backend)(backend.xp, device_budget=0)
 
 
@@ -158,7 +158,7 @@ def test_a_step_that_diverges_changes_nothing(updater):
 
 
 class Exploding(gd.Layer):
-    """Passes everything on, with a gradient that may be told to overflow."""
+    """Passes everything on, with a gradient that can be made to overflow."""
 
     factor = 1.0
 
@@ -176,7 +176,7 @@ def test_a_gradient_that_is_not_finite_is_named(factor):
     trainer.step(rows(), rows()[:, 0])
     before = written(trainer)
     model.layers[1].factor = np.float32(factor)
-    # The layer behind it has a good gradient; the one in front of it, and that one alone, has not.
+    # The layer after it has a good gradient, and only the one before it has a bad one.
     with pytest.raises(gd.DivergenceError, match=r"the gradient of dense1.[Wb] is not finite"):
         trainer.step(rows() * 100, rows()[:, 0])
     assert_last_good(trainer, before)
@@ -345,7 +345,7 @@ def test_a_run_that_goes_on_after_a_huge_gradient_has_the_same_bits(
             np.testing.assert_array_equal(vector, expected[name], name)
 
 
-# Adagrad never forgets a gradient, and its later steps are looked at each.
+# Adagrad never forgets a gradient, so each of its later steps is checked.
 @pytest.mark.parametrize("updater", [name for name in HUGE if name != "adagrad"])
 @pytest.mark.skipif(not compiler.available(), reason="needs Numba and SciPy")
 def test_steps_are_compiled_again_after_a_huge_gradient(updater, capsys, interpreted_steps):

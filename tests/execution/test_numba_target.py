@@ -167,7 +167,7 @@ def test_without_numba_nothing_changes_but_speed(monkeypatch, tmp_path, in_pytho
         np.testing.assert_array_equal(plain.model.flat_params, trainer.model.flat_params)
         with pytest.raises(gd.BackendError, match="pip install numba"):
             trained("adam", fast=True)
-        # A run that used it goes on without it, and is told that its last digits may differ.
+        # A run that used it continues without it, with a warning that its last digits may differ.
         X, y = rows(60)
         batches = gd.Batches(X, y, batch_size=25, shuffle=True, seed=1)
         with pytest.warns(UserWarning, match="pip install numba") as told:
@@ -430,7 +430,7 @@ class Shifted(gd.Layer):
 @pytest.mark.parametrize("layer", [lambda: gd.Dropout(0.3), Shifted], ids=["dropout", "own"])
 @pytest.mark.parametrize("n", [20, 161, 200])
 def test_large_arrays_that_are_not_traced_stay_as_they_are(layer, n):
-    # NumPy writes a result of 256 KiB or more into an operand that nobody else holds.
+    # NumPy writes a result of 256 KiB or more into an operand without other references.
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(n, 4)), rng.normal(size=(n, 1))
     found = []
@@ -816,7 +816,7 @@ def doubled_at_times(owner, name):
 
     def method(*args, **kwargs):
         result = old(*args, **kwargs)
-        # A prediction is no step.
+        # A prediction is not a step.
         if name != "forward" or kwargs.get("train") or args[-1] is True:
             calls.append(name)
             result = result * (1 + len(calls) % 2)

@@ -188,7 +188,7 @@ def test_a_layer_from_outside_is_called_each_time():
     assert not trainer._loop.steps._numpy
 
 
-# NumPy writes a result of 256 KiB or more into an operand that nobody else holds.
+# NumPy writes a result of 256 KiB or more into an operand without other references.
 @pytest.mark.parametrize("width", [8, 1_700, 7_000])
 def test_dropout_draws_again_in_each_step(width):
     X, y = rows(40, 3, "mse", 2)

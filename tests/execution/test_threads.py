@@ -598,7 +598,7 @@ def test_a_fit_on_a_gpu_leaves_the_host_alone(stand_in):
     assert made.state_dict()["threads"] is None
 
 
-# What is said ----------------------------------------------------------------------------------
+# Messages --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("units", "said"), [(3, "; 1 BLAS thread"), (16, "; 3 BLAS threads")])

@@ -77,6 +77,6 @@ def network(
 
 
 def named_rightly(diagnosis, kind):
-    """Tell whether a diagnosis says the kind, alone or beside one that can't be told from it."""
+    """Return whether a diagnosis names the kind, alone or with one that can't be distinguished."""
     said = diagnosis or ""
     return bool(re.search(KINDS[kind], said)) and said.count(", or ") <= 1

@@ -97,7 +97,7 @@ def pairing_is_the_chain_rule(output, loss_name, n=6):
 
 
 def penalty_is_the_formula(l1=0.3, l2=0.7, decay_bias=False, n=5, accumulate=1, hidden="tanh"):
-    """Compare what a penalty adds to an update with λ₁ sign(p) + λ₂ p, whatever the batches.
+    """Compare the effect of a penalty on an update with λ₁ sign(p) + λ₂ p, for any batches.
 
     An update of plain descent at a rate of 1 is the gradient itself.
     """

@@ -224,7 +224,7 @@ def test_a_gradient_added_to_or_left_elsewhere_is_named(layer):
 
 
 class ScalesX(students.Identity):
-    """Doubles x where it lies."""
+    """Doubles x in place."""
 
     def forward(self, x, train=False):
         x *= 2
@@ -235,7 +235,7 @@ class ScalesX(students.Identity):
 
 
 class CutsX(students.Identity):
-    """Cuts x where it lies, which changes nothing the second time."""
+    """Clips x in place, which changes nothing the second time."""
 
     def forward(self, x, train=False):
         x[x < 0] = 0
@@ -269,7 +269,7 @@ def test_a_layer_that_modifies_its_input_is_named(layer, what):
 
 
 class ByMemory(students.Identity):
-    """Reads x as it lies in memory."""
+    """Reads x in memory order."""
 
     def forward(self, x, train=False):
         return x.ravel(order="K").reshape(x.shape).copy()
@@ -314,7 +314,7 @@ def test_a_stale_cache_is_an_error(n):
 
 
 class Squares(gd.Layer):
-    """x², with dy·dy for x·dy on the way back, which nobody sees where dy is x."""
+    """x², with dy·dy instead of x·dy in the backward pass, which is the same if dy is x."""
 
     def forward(self, x, train=False):
         self.keep(x)
@@ -345,7 +345,7 @@ def test_gradients_left_out_together_with_dx_are_an_error():
 
 
 class Root(students.Elementwise):
-    """√x, which is no number below 0, with a slope that is one."""
+    """√x, which is not a number below 0, with a slope that is one."""
 
     def f(self, x):
         return np.sqrt(x)

@@ -145,7 +145,7 @@ def test_what_has_no_slope_here_is_not_said_to_be_unused(check, says):
     assert said is None if says is None else says in said
 
 
-# What can and what can't be told apart ------------------------------------------------------------
+# What can be distinguished ------------------------------------------------------------------------
 
 TRUE = np.array([[0.5, -1.0, 0.25], [2.0, 0.125, -3.0]])
 
@@ -260,7 +260,7 @@ def test_slips_of_a_penalty_are_named(change, says):
     assert says in diagnose([Case(given, true, 5, value=value, l2=0.3, penalized=True)])
 
 
-# Where the fault lies -----------------------------------------------------------------------------
+# The wrong part -----------------------------------------------------------------------------------
 
 
 def rows(n, width, seed=0):

@@ -19,7 +19,7 @@ BUGS += [*EPOCHS, *UPDATERS]
 
 
 RIGHT = set()
-"""Checks that the engine as it is has passed in this process; several bugs have the same ones."""
+"""Checks that the real engine has passed in this process. Several bugs share them."""
 
 
 @pytest.mark.few(30)

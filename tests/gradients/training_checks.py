@@ -32,9 +32,9 @@ def _polyak(rate, mu):
 
 
 def _lookahead(rate, mu):
-    """Nesterov's method as he gave it: the gradient is taken where momentum alone leads.
+    """Nesterov's original method: the gradient is taken at the point after the momentum step.
 
-    The engine keeps the point that is looked at, p = q − η μ v, in place of q.
+    The engine keeps this point, p = q − η μ v, instead of q.
     """
 
     def step(p, g, state):
@@ -106,7 +106,7 @@ def _by_number(rule):
 
 
 def _amsgrad(rate, beta1, beta2, epsilon):
-    """Algorithm 2 of Reddi, Kale and Kumar, with Adam's corrections beside it."""
+    """Algorithm 2 of Reddi, Kale and Kumar, with Adam's corrections."""
 
     def rule(p, g, own, t):
         own["m"] = beta1 * own.get("m", 0.0) + (1 - beta1) * g

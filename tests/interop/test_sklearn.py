@@ -339,7 +339,7 @@ def test_outputs_of_a_regression_have_the_shape_of_y():
         regressor = quick(gd.MiniBatchRegressor, hidden=4).fit(X, targets)
         assert regressor.predict(X).shape == targets.shape
         regressor.partial_fit(X, targets)
-    with pytest.raises(ValueError, match=r"rows of shape \(2,\), and of \(\)"):
+    with pytest.raises(ValueError, match=r"rows of shape \(2,\), but \(\)"):
         regressor.partial_fit(X, y)
 
 

@@ -769,7 +769,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(which):
 
 
 class MeanAbsolute(gd.Loss):
-    """The two methods that a loss of one's own needs."""
+    """The two methods that a custom loss needs."""
 
     def per_example(self, z, y):
         return abs(z - y).mean(axis=1)

@@ -574,7 +574,7 @@ def test_infinite_logits_have_a_rank_too():
     assert metrics.RocAuc().value(total, 3.0) == 1.0
 
 
-# Metrics of one's own, and names --------------------------------------------------------------
+# Custom metrics, and names --------------------------------------------------------------------
 
 
 def test_an_epoch_of_unequal_batches_is_weighted_by_rows(backend):
@@ -589,7 +589,7 @@ def test_an_epoch_of_unequal_batches_is_weighted_by_rows(backend):
 
 
 class TopTwo(Metric):
-    """Takes the one method that a metric of one's own needs."""
+    """The one method that a custom metric needs."""
 
     def per_example(self, prediction, y):
         return (prediction.argsort(axis=1)[:, -2:] == y.reshape(-1, 1)).any(axis=1) * 1.0
@@ -704,7 +704,7 @@ def test_a_dict_names_the_columns_of_a_history_wherever_metrics_are_taken(tmp_pa
     fitted.save(tmp_path / "model.npz")
     assert gd.load(tmp_path / "model.npz").evaluate(X, y) == fitted.evaluate(X, y)
 
-    # A run that was saved in the middle of an epoch goes on with them.
+    # A run that was saved in the middle of an epoch continues with them.
     batches = gd.Batches(X, y, batch_size=10, shuffle=True)
     whole = gd.Trainer(model(), "mse", "adam", metrics=NAMED)
     expected = whole.fit(batches, epochs=3)

@@ -260,7 +260,7 @@ TASKS = {
 
 
 def by_hand(name, y, p):
-    """Return a score by the function behind the scorer."""
+    """Return a score by the function of the scorer."""
     of = {"sample_weight": WEIGHT}
     if p.shape[1] == 1:
         p, y = p[:, 0], np.ravel(y)

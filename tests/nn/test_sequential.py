@@ -469,7 +469,7 @@ def test_rows_on_the_wrong_device_are_refused_with_the_call_that_moves_them(stan
 
 
 class Broken(gd.Layer):
-    """Gives back what it is told to."""
+    """Returns what it is set to return."""
 
     def __init__(self, y=None, dx=None):
         self.y, self.dx = y, dx

@@ -27,7 +27,7 @@ CASES = {
     ),
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-# Underflow is no fault: exp(−10,000) is 0.
+# Underflow is not an error: exp(−10,000) is 0.
 careful = {"divide": "raise", "over": "raise", "invalid": "raise"}
 
 

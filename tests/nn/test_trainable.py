@@ -36,7 +36,7 @@ def changed(model, before):
 
 
 class Constant(gd.Layer):
-    """y = x·W + b for a W and b that are no parameters."""
+    """y = x·W + b for a W and b that are not parameters."""
 
     def __init__(self, W=None, b=None):
         self.W, self.b = W, b

@@ -81,7 +81,7 @@ def of_windows(network, n, size, parts, weight, backend="numpy"):
     backend = gd.get_backend(backend)
     windowed = make_trainer(network, backend=backend, accumulate=parts)
     notes = Gradients()
-    # Shuffled, so that a window's rows are no slice.
+    # Shuffled, so that a window's rows are not a slice.
     batches = gd.Batches(x, y, batch_size=size, shuffle=True, seed=1, sample_weight=weight)
     order = np.concatenate([batch.rows for batch in batches.epoch(0)])
     windowed.fit(batches, callbacks=[notes])
@@ -190,7 +190,7 @@ def weights_of_batches(*batches):
     return np.repeat(np.array(batches, dtype=float), 4)
 
 
-# (parts, weights of the five batches, whether an update is due behind each, and behind the last)
+# (parts, weights of the five batches, whether an update is due after each, and after the last)
 SILENT = {
     "in the middle": (3, (1, 0, 2, 1, 1), "--u--u"),
     "first": (3, (0, 1, 1, 1, 2), "--u--u"),
@@ -248,7 +248,7 @@ def measured(history):
 
 
 def save_at(number, path):
-    """Return a callback that stops and saves a run behind a batch, or the update after the last."""
+    """Return a callback that stops and saves a run after a batch, or after the last update."""
     count = 0
 
     def callback(event):
@@ -270,7 +270,7 @@ WEIGHTS[[3, 4, 5, 11]] = 0
 @pytest.mark.parametrize("weight", [None, WEIGHTS], ids=["rows", "weights"])
 @pytest.mark.parametrize("number", range(1, 15))
 def test_a_run_saved_inside_a_window_goes_on_to_the_bit(backend, tmp_path, number, weight):
-    # 6 batches an epoch in windows of 4, and an update behind the last.
+    # 6 batches per epoch in windows of 4, and an update after the last.
     def batches():
         x = rows()
         y = NETWORKS["classes"][2](x)
@@ -290,7 +290,7 @@ def test_a_run_saved_inside_a_window_goes_on_to_the_bit(backend, tmp_path, numbe
     again.fit(until_epoch=3)
     assert bits(again) == bits(whole)
     assert measured(again.history) == measured(whole.history)
-    # The run that was stopped and never left memory goes on to the same.
+    # The run that was stopped and stayed in memory continues to the same result.
     cut.fit(until_epoch=3)
     assert bits(cut) == bits(whole)
 
@@ -367,7 +367,7 @@ def assert_same(found, expected, but=()):
 
 
 class Capture:
-    """Notes everything after so many batches, and after the update behind them, if one follows."""
+    """Records everything after some batches, and after their update, if there is one."""
 
     def __init__(self, batches):
         self.batches, self.seen = batches, None
@@ -399,11 +399,11 @@ def captured(backend, x, weight, batch, **options):
 @pytest.mark.parametrize("silent", [None, 1, 2])
 @pytest.mark.parametrize("bad", range(LAST + 1))
 def test_nan_in_a_window_leaves_everything_as_it_was_before_its_batch(backend, bad, silent):
-    """On the CPU the run stops there; a GPU goes on, and comes back at the epoch's end."""
+    """On the CPU the run stops there. A GPU continues, and returns to it at the epoch's end."""
     x = rows(27)
     good, weight = x.copy(), None
     if silent is not None:
-        # A batch of weight 0 that comes behind the bad one takes its place.
+        # A batch of weight 0 after the bad one takes its place.
         weight = np.ones(27)
         weight[4 * (bad + silent) : 4 * (bad + silent) + 4] = 0
     trainer, whole = (fragile(backend, accumulate=3) for _ in range(2))

@@ -386,7 +386,7 @@ def test_a_scale_is_resumed_beside_the_schedule(tmp_path):
 
 
 class Sawtooth(Schedule):
-    """A schedule of one's own: down a line, and up again at once."""
+    """A custom schedule: down a line, and up again at once."""
 
     def __init__(self, top, *, updates=None, epochs=None):
         super().__init__(updates, epochs)

@@ -120,7 +120,7 @@ def test_adams_first_step_is_the_learning_rate_whatever_the_gradient():
 
 @each
 def test_a_parameter_without_gradient_stays(make):
-    # AdamW moves no bias without gradient; that it shrinks weights is looked at below.
+    # AdamW does not change a bias without gradient. A test below checks that it shrinks weights.
     for n_weights in {5, 0} if make is not EACH["adamw"] else {0}:
         model = Model(n_weights=n_weights)
         before = model.numbers
@@ -240,7 +240,7 @@ def adam_direction(past, beta1=0.9, beta2=0.999, epsilon=1e-8):
 
 
 def adamw_step(p, past, eta, decays, decay=0.3):
-    # The weight itself shrinks by its share, beside Adam's step.
+    # The weight itself shrinks by its share, in addition to Adam's step.
     shrunk = p - eta * decay * p if decays else p
     return shrunk - eta * adam_direction(past, 0.8, 0.99, 1e-6)
 

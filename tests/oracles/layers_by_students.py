@@ -453,7 +453,7 @@ class RunningCentre(gd.Layer):
 
 
 class CountsBatches(gd.Layer):
-    """2x, with a count of its training passes in a buffer that nobody reads."""
+    """2x, with a count of its training passes in a buffer that is not used."""
 
     running = ("n",)
 
@@ -520,7 +520,7 @@ class InWorkspace(gd.Layer):
 
 
 class Positions(gd.Layer):
-    """X plus a wave over the columns, computed anew each time."""
+    """X plus a wave over the columns, computed again each time."""
 
     def forward(self, x, train=False):
         return x + np.sin(np.arange(self.n_in)).astype(x.real.dtype)

@@ -915,7 +915,7 @@ EXAMPLES: dict[str, Example] = {
         )
         for kind in (gd.metrics.LabelF1, gd.metrics.LabelPrecision, gd.metrics.LabelRecall)
     },
-    # Estimators: arguments are looked at in `fit`
+    # Estimators: arguments are checked in `fit`
     "MiniBatchClassifier": Example(
         always(gd.MiniBatchClassifier),
         lambda: {**ESTIMATOR, "loss": "log_loss", "class_weight": None},
@@ -970,12 +970,12 @@ def _after_forward() -> gd.Sequential:
 
 ENDLESS = ["epochs", "until_epoch", "steps", "updates", "seeds", "points", "n", "seconds", "tuning"]
 PATHS = {"path", "images", "labels", "index_path", "NpySource"}
-"""What is looked at as a path, in a test of its own."""
+"""What is checked as a path, in a separate test."""
 LEFT_OUT = {
     *((name, value) for name in ENDLESS for value in ("10**30", "10**400")),
     ("build", "its class"),
 }
-"""As many as 10**30 are no mistake, and take for ever; a class may well build a model."""
+"""10**30 is not a mistake, but takes forever. A class may build a model."""
 
 
 def calls(name: str, odd: dict[str, Callable[[Any], Any]] = ODD) -> Iterator[tuple[str, str]]:
@@ -1019,7 +1019,7 @@ OWN = (ValueError, TypeError, IndexError, gd.BackendError, gd.GradientError, gd.
 
 CALLED = {
     "data": "x|fit arrays",
-    "classes": "values? known|named twice",
+    "classes": "known values?|named twice",
     "exclude": "no column is left",
     "features": "no column is left",
     "hidden": "units",

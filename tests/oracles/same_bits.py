@@ -371,7 +371,7 @@ def compute(name):
 
 
 def write(names):
-    """Write all, or what the named cases give beside the rest."""
+    """Write all cases, or add the results of the named ones."""
     SAVED.mkdir(exist_ok=True)
     if names:
         known, kept = load()

@@ -40,7 +40,7 @@ def in_module(member, name):
 def described(name, value):
     """Yield the line of a function, or those of a class and of what it does not inherit in public.
 
-    What a class has from one that is public itself stands there.
+    What a class inherits from a public class is listed there.
     """
     if not is_own(value):
         yield f"{name}: {'type hint' if name == 'gd.Array' else type(value).__name__}"
@@ -87,7 +87,7 @@ def attribute(name, member):
 def signature(function):
     """Return the parameters with their defaults, and without annotations.
 
-    A type is told by mypy, and the module it comes from may change.
+    mypy checks types, and the module of a type may change.
     """
     found = inspect.signature(function)
     bare = [p.replace(annotation=p.empty) for p in found.parameters.values()]

@@ -270,7 +270,7 @@ def _index(host, key):
     parts, advanced = [], False
     for part in key if isinstance(key, tuple) else (key,):
         if isinstance(part, list | tuple | np.ndarray | bool | np.bool_):
-            # CuPy copies host index arrays (NumPy arrays too) to the device by itself
+            # CuPy copies host index arrays (also NumPy arrays) to the device automatically
             part = array(part)
             if part.size == 0 and part.dtype.kind == "f":
                 part = part.astype(np.int32)
@@ -293,7 +293,7 @@ def _no_wrapped_index(advanced: bool):
         yield
     except IndexError as error:
         if advanced and "out of bounds" in str(error):
-            # NumPy raises; CuPy wraps the index around without a word
+            # NumPy raises; CuPy silently wraps the index around
             raise AssertionError(f"CuPy would wrap this index around: {error}") from None
         raise
 
@@ -464,7 +464,7 @@ class ndarray:
     def __iter__(self):
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d array")
-        host_reads.add()  # CuPy yields device views, but a host loop over elements is no less slow
+        host_reads.add()  # CuPy yields device views, but a host loop over elements is as slow
         return (self[i] for i in range(len(self)))
 
     def __len__(self):
@@ -493,7 +493,7 @@ class ndarray:
     def __setitem__(self, key, value):
         key, advanced = _index(self._host, key)
         if not isinstance(value, ndarray):
-            if not advanced:  # CuPy hands what is no device array to `fill`
+            if not advanced:  # CuPy passes anything but a device array to `fill`
                 _wrap(self._host[key], (self,)).fill(value)
                 return
             value = array(value, dtype=self.dtype)  # here it does copy from the host
@@ -847,7 +847,7 @@ def get_array_module(*args):
 
 
 def fuse(*args, **kwargs):
-    """Run the function as it is, under the limits of the proxies that CuPy would pass it."""
+    """Run the function, with the limits of the proxies that CuPy would pass."""
 
     def decorate(function, kernel_name=None):
         @functools.wraps(function)
@@ -889,7 +889,7 @@ class _Parameter:
         self.raw, self.constant = bool(keywords), constant
 
     def resolve(self, letters, dtype) -> None:
-        """Note what this parameter's letter stands for, or refuse the argument's type."""
+        """Record the type for this parameter's letter, or refuse the argument's type."""
         expected = letters.setdefault(self.letter, dtype) if self.dtype is None else self.dtype
         if expected != dtype:
             raise TypeError(f"Type is mismatched. {self.name} {dtype} {expected}")
@@ -986,7 +986,7 @@ class ElementwiseKernel:
 class RawKernel:
     """A kernel as CUDA C; its text is run by the system's C++ compiler, thread by thread.
 
-    CuPy hands over whatever bytes it is given; here they must be what the text declares.
+    CuPy passes any bytes that it gets. Here they must fit the declaration in the text.
     """
 
     def __init__(self, code, name, options=(), backend="nvrtc", **kwargs):

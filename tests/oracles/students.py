@@ -67,7 +67,7 @@ class FloatTanh(Elementwise):
 
 
 class Softsign(Elementwise):
-    """x / (1 + |x|) by np.abs, which drops the imaginary part without a word."""
+    """x / (1 + |x|) by np.abs, which silently drops the imaginary part."""
 
     def f(self, x):
         return x / (1 + np.abs(x))
@@ -139,7 +139,7 @@ class RealOnly(Elementwise):
 
 
 class Square(Elementwise):
-    """x², whose slope at 0 is 0 while the slopes beside it differ in sign."""
+    """x², whose slope at 0 is 0 while the slopes next to it differ in sign."""
 
     def f(self, x):
         return x * x

@@ -13,7 +13,7 @@ from minigd.training import chunks
 
 
 def check_run(run: dict[str, Any], how: str = "epochs") -> None:
-    """Make a run in each way, and compare what it comes to."""
+    """Make a run in each way, and compare the results."""
     run = settled(run)
     bounds = Bounds(run, how)
     replayed, found = train(run, how, fast=False)
@@ -43,7 +43,7 @@ def check_run(run: dict[str, Any], how: str = "epochs") -> None:
 
 
 def check_device(run: dict[str, Any], backend: Any) -> gd.Trainer:
-    """Make a run on a device, compiled, and compare what it comes to; return its trainer."""
+    """Make a compiled run on a device, compare the results, and return its trainer."""
     run = settled(run)
     trainer, found = train(run, backend=backend)
     assert trainer._loop.steps.reason is None, trainer._loop.steps.reason
@@ -74,7 +74,7 @@ WAYS = {
     "compiled, single steps": {"fast": True, "callbacks": [lambda event: None]},
     "compiled, epochs": {"fast": True},
 }
-# How one batch diverges, the fifth, and what is said of it.
+# How one batch diverges, the fifth, and the message.
 BAD = {
     "the loss": (lambda x, y: y.__setitem__(9, 1e30), 0.01, "the loss is inf at epoch 1, update 5"),
     "a gradient": (

@@ -58,7 +58,7 @@ def forward(workload, params, x, y):
 
 
 def train(workload, data, epochs, order=None):
-    """Return the losses of some epochs, and the weights behind them; rows in order without one."""
+    """Return the losses of some epochs, and the final weights; rows are in order by default."""
     x, y = np.float64(data.x), data.y
     params = [[W.astype(float), b.astype(float)] for W, b in data.weights]
     m = [[np.zeros_like(p) for p in layer] for layer in params]
@@ -121,6 +121,7 @@ def test_of_full_batches_losses_and_weights_are_those_of_the_loop(process, workl
     assert process.updates() == 30
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("workload", [TANH, RELU], ids=lambda workload: workload.name)
 def test_an_epoch_is_every_row_once_and_a_last_shorter_batch(process, workload):
     # Weights that stay where they are: a row left out, or weighed as in another batch, shows.
@@ -257,7 +258,7 @@ def test_a_busy_machine_is_one_process_that_ends(busy):
 
 @pytest.fixture
 def command(monkeypatch):
-    # With this set, the import would start Python anew.
+    # With this set, the import would start Python again.
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     return importlib.import_module("benchmarks.__main__")
 

@@ -36,7 +36,7 @@ def f(x):
 
 
 def test_docstrings_comments_and_blank_lines_are_left_out():
-    # A blank line inside brackets is no code; a text that is a value is.
+    # A blank line inside brackets is not code. A text that is a value is.
     assert sorted(lines_of_code(SOURCE)) == [5, 10, 12, 13, 14, 16, 17, 18]
     assert lines_of_code("") == set()
 

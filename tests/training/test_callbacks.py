@@ -61,9 +61,9 @@ def measured(history):
 
 
 class Scripted:
-    """Writes given values into the history, in the place of those found.
+    """Writes given values into the history, instead of the computed ones.
 
-    It has a state, as those that look at the history have, and is told of an epoch before them.
+    It has a state, like callbacks that use the history, and gets an epoch before them.
     """
 
     def __init__(self, column, values):
@@ -600,7 +600,7 @@ def test_a_callback_without_a_state_is_not_asked_for(tmp_path):
     gd.Trainer.resume(tmp_path / "run.npz", make_batches()).fit()
 
 
-# Of one's own ------------------------------------------------------------------------------------
+# Custom ones -------------------------------------------------------------------------------------
 
 
 def test_a_callback_takes_five_lines():
@@ -1117,7 +1117,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(tmp_path, saved):
     best = min(whole.history["val_loss"][:15])
     assert cut.evaluate(Xv, yv)["loss"] == best
     if saved:
-        # Saved behind the end, with the best parameters in the model.
+        # Saved after the end, with the best parameters in the model.
         cut.save(tmp_path / "run.npz")
         cut, stop = gd.Trainer.resume(tmp_path / "run.npz", batches), gd.EarlyStopping(patience=40)
     part(cut, 30, stop)

@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("names", NAMES, ids=["classes", "numbers"])
 
 
 def parts(names, backend, weighted, sizes=(5, 5, 4, 5, 2)):
-    """Return what batches come to, loss and metrics, and their weights."""
+    """Return the loss and metrics of batches, and their weights."""
     rng = np.random.default_rng(3)
     chosen = get_metrics(names)
     found = []

@@ -79,7 +79,7 @@ class Counts:
         self.counts = dict(values)
 
 
-# A checkpoint, whatever ends the process ----------------------------------------------------------
+# A checkpoint for every end of the process --------------------------------------------------------
 
 
 @functools.cache

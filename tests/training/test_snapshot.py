@@ -115,7 +115,7 @@ def everything(trainer):
 
 
 def check(case, stand_in, folder):
-    """Hold a run that is not looked at to those that are."""
+    """Compare a run with deferred checks with runs that check each step."""
     message, found = diverge(case, "cupy", folder=folder)
     expected_message, expected = diverge(case, "numpy", folder=folder)
     looked_at = diverge(case, "cupy", [lambda event: None], folder)[1]

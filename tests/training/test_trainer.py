@@ -505,7 +505,7 @@ def test_a_fit_of_no_epoch_starts_and_ends_all_the_same():
 
 
 def test_what_is_changed_when_a_fit_is_done_is_changed_behind_the_last_checkpoint(tmp_path):
-    # What early stopping does: a file from "end" goes on with the run, and not with its best.
+    # With early stopping, a file from "end" continues the run, and not from its best.
     def callback(event):
         if event.name == "end":
             event.trainer.save(tmp_path / "run.npz")
@@ -623,7 +623,7 @@ def test_an_interrupt_leaves_model_and_trainer_usable(backend, update):
 
 
 class Fails(gd.Layer):
-    """Raises in the middle of a step when it is told to."""
+    """Raises in the middle of a step if it is set to."""
 
     fail = None
 
@@ -794,7 +794,7 @@ def test_the_settings_of_a_run_are_resumed(tmp_path):
 @pytest.mark.few(3)
 @pytest.mark.parametrize("event", ["update", "epoch", "end", "done"])
 def test_a_run_saved_at_the_end_of_an_epoch_has_that_epoch_once(backend, tmp_path, event):
-    # "update": behind the last batch, before the epoch is closed.
+    # "update": after the last batch, before the epoch is finished.
     whole, cut = (everything(backend=backend, accumulate=2) for _ in range(2))
     whole.fit(weighted_batches(), epochs=3)
     path = tmp_path / "run.npz"

@@ -58,9 +58,9 @@ class BadValue(ValueError):
     @classmethod
     def unknown(cls, row: int, column: str, value: Any, known: Sequence[Any]) -> "BadValue":
         """Return the error for a text that is not known."""
-        some = ", ".join(map(repr, known[:5])) + (" …" if len(known) > 5 else "")
+        some = "".join(f", {one!r}" for one in known[:5]) + " …" * (len(known) > 5)
         values = f"value{'s' * (len(known) != 1)}"
-        problem = f"{value!r} is not among the {len(known)} known {values}, {some}"
+        problem = f"{value!r} is not among the {len(known)} known {values}{some}"
         text = str(value)
         end = next((e for e in _ends(text) if text.rstrip(e) in known), None)
         words = f"if {end!r} at its end doesn't belong to it, pass {{}}"

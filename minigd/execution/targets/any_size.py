@@ -17,7 +17,7 @@ from minigd.types import Array
 
 
 class Made(NamedTuple):
-    """What a call came to: how many steps were made, the loss of each, and the outputs of rows."""
+    """The results of a call: the number of steps, the loss of each, and the outputs of rows."""
 
     steps: int
     losses: Array
@@ -33,20 +33,20 @@ class AnySize:
     objective : Objective
     update : Update
     y : Array
-        Targets, of which the dtype and the width are taken.
+        Targets, for their dtype and width.
     rows : int
-        The most rows of a batch.
+        The largest number of rows in a batch.
     weighted : bool
         Whether rows have weights.
     by_row : RowClipping, optional
-        Set where the norm of each row's own gradient is needed.
+        Set if the norm of each row's own gradient is needed.
 
     Attributes
     ----------
     source : str
-        What is compiled.
+        The compiled text.
     mean : Array
-        The mean gradient of the batches before, where several make an update.
+        The mean gradient of the window so far, with accumulation.
 
     Raises
     ------
@@ -88,11 +88,11 @@ class AnySize:
         return objective, update
 
     def _compile(self) -> None:
-        """Print the program, and compile what is printed."""
+        """Write the source of the program, and compile it."""
         raise NotImplementedError
 
     def _trace(self, n: int) -> Program:
-        """Trace a step of n rows, after which everything is as it was."""
+        """Trace a step of n rows, and restore everything afterwards."""
         model, updater = self._model, self._update.updater
         updater.attach(model)
         vectors = model.flat_params, model.flat_grads, self._mean, *updater.state.values()
@@ -107,14 +107,15 @@ class AnySize:
         return program
 
     def _numbers(self, n: int) -> list[float] | None:
-        """Return the numbers that depend on how many rows there are, if it is the program."""
-        # A method that was changed since may not be traced: the layers do it, or say why not.
+        """Return the numbers that depend on the number of rows, if the program is the same."""
+        # A method that was changed since then may not be traceable: the layers run it, or raise the
+        # error.
         with contextlib.suppress(Exception):
             return self._general.sizes(Form(self._trace(n)))
         return None
 
     def is_current(self, rows: int) -> bool:
-        """Tell whether it has room for so many rows, and works on the updater's own state."""
+        """Return whether it has room for this many rows, and works on the updater's own state."""
         state = self._updater.state.values()
         return rows <= self.rows and list(map(id, state)) == list(map(id, self._state))
 

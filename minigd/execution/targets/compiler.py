@@ -1,7 +1,7 @@
-"""Compiles the source of a step with Numba, and keeps the machine code for later runs.
+"""Compiles the source of a step with Numba, and stores the machine code for later runs.
 
-What is kept is loaded without Numba, whose import takes longer than that of all the rest. It lies
-in a folder of the user's own, from which what was used longest ago is removed.
+Stored code is loaded without Numba, whose import takes longer than all other imports. It is in a
+folder of the user, from which the least recently used steps are removed.
 """
 
 import contextlib
@@ -28,45 +28,45 @@ from minigd.storage.atomic_files import replacing
 from minigd.types import Array
 
 MOST_KEPT = 100
-"""How many steps the folder keeps, of some 20 to 200 KB."""
+"""The number of steps that the folder keeps, of some 20 to 200 KB each."""
 
 _seconds: list[float] = []
-"""What each function took to compile, until it is reported."""
+"""The compile time of each function, until it is reported."""
 
 
 @functools.cache
 def absent() -> str | None:
-    """Return what is not installed of Numba and SciPy, whose BLAS it uses; nothing is imported."""
+    """Return which of Numba and SciPy (for its BLAS) is missing, without importing them."""
     missing = (n for n in ("numba", "scipy") if importlib.util.find_spec(n) is None)
     return next(missing, None)
 
 
 def available() -> bool:
-    """Tell whether steps can be compiled."""
+    """Return whether steps can be compiled."""
     return absent() is None
 
 
 class Compiled:
     """The function `run` of a source, and the arrays that it works on.
 
-    The source has an array by its address. `places` are the addresses of BLAS's products of float32
-    and float64, and then that of each array. A call may have others in the place of some.
+    The source uses arrays by address. `places` are the addresses of BLAS's products of float32 and
+    float64, and then that of each array. A call may replace some of them.
 
     Parameters
     ----------
     source : str
     arrays : dict of str to Array
-        C-contiguous, and of the dtypes that the source has them in.
+        C-contiguous, and of the dtypes in the source.
 
     Raises
     ------
     RuntimeError
-        If Numba is told not to compile.
+        If compiling is disabled in Numba.
     """
 
     def __init__(self, source: str, arrays: Mapping[str, Array]) -> None:
         self._run = _load(source)
-        self._arrays = dict(arrays)  # kept, so that they stay where they are
+        self._arrays = dict(arrays)  # kept, so that their addresses stay valid
         places = gemm_address("sgemm"), gemm_address("dgemm"), *map(address, arrays.values())
         self._places, self._made = np.array(places, np.int64), np.zeros(2, np.int64)
         self._numbers = {name: number for number, name in enumerate(arrays, 2)}
@@ -75,7 +75,7 @@ class Compiled:
         self._start = address(self._places)
 
     def __call__(self, steps: int, gather: bool, wanted: bool, **others: Array) -> int:
-        """Return how many steps were made."""
+        """Return the number of steps made."""
         places, start = self._places, self._start
         if others:
             places = places.copy()
@@ -91,7 +91,7 @@ class Compiled:
 
 @functools.cache
 def _load(source: str) -> Any:
-    """Return the function `run` of a source, as it was kept or compiled now."""
+    """Return the function `run` of a source, from the folder or newly compiled."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         _say("NUMBA_DISABLE_JIT is set: NumPy runs the steps, and nothing is compiled")
         raise RuntimeError("NUMBA_DISABLE_JIT is set, so Numba compiles nothing")
@@ -119,7 +119,7 @@ def _compile(source: str) -> bytes:
 
 
 def _link(code: bytes, llvm: Any) -> Any:
-    """Return a function of machine code, called as Numba calls it.
+    """Return a function of machine code, with Numba's calling convention.
 
     It takes the addresses of its result and of an error before its own arguments.
     """
@@ -138,9 +138,9 @@ def _link(code: bytes, llvm: Any) -> Any:
 
 @functools.cache
 def gemm_address(name: str) -> int:
-    """Return the address of a function of the BLAS that SciPy brings."""
+    """Return the address of a function in SciPy's BLAS."""
     scipy = optional("scipy", "a compiled step")
-    # Alone: the import of scipy.linalg takes as long as that of minigd.
+    # Alone, because importing scipy.linalg takes as long as importing minigd.
     spec: Any = PathFinder.find_spec("cython_blas", [os.path.join(scipy.__path__[0], "linalg")])
     spec = importlib.util.spec_from_file_location("scipy.linalg.cython_blas", spec.origin)
     blas: Any = importlib.util.module_from_spec(spec)
@@ -162,13 +162,13 @@ _UNKEPT = "compiled steps can't be cached, so each process compiles its own"
 
 @functools.cache
 def _say(message: str) -> None:
-    """Warn, once in a process; a filter that makes an error of it must not end a step."""
+    """Warn once per process. A filter that turns it into an error must not end a step."""
     with contextlib.suppress(RuntimeWarning):
         warn(message, RuntimeWarning, stacklevel=2)
 
 
 def _digest(source: str, llvm: Any) -> str:
-    """Return a hash of all that decides the machine code of a source."""
+    """Return a hash of everything that determines the machine code of a source."""
     called = [Path(__file__).with_name(f"{name}.py") for name in ("flat_memory", "vector_math")]
     settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
     machine = llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
@@ -178,7 +178,7 @@ def _digest(source: str, llvm: Any) -> str:
 
 
 def _read(path: Path | None) -> bytes | None:
-    """Return what is kept in a file, None if that is nothing or damaged; it is used last now."""
+    """Return the code in a file and mark it as used, or None if it is missing or damaged."""
     if path is None:
         return None
     try:
@@ -194,7 +194,7 @@ _HASH = hashlib.sha256().digest_size
 
 
 def _keep(path: Path | None, code: bytes) -> None:
-    """Write a file for later processes, where that is possible."""
+    """Write a file for later processes, if possible."""
     if path is None:
         _say(f"{_UNKEPT}: set NUMBA_CACHE_DIR to a folder that only you can write to")
         return
@@ -207,10 +207,10 @@ def _keep(path: Path | None, code: bytes) -> None:
 
 
 def _prune(folder: Path) -> None:
-    """Remove what was used longest ago; a process that is about to load it compiles it again."""
+    """Remove the least recently used files. A process that needs one compiles it again."""
     used: list[tuple[int, Path]] = []
     for path in folder.glob("step_*"):
-        with contextlib.suppress(OSError):  # another process removes them too
+        with contextlib.suppress(OSError):  # another process also removes them
             used.append((path.stat().st_mtime_ns, path))
     for _, path in sorted(used)[:-MOST_KEPT]:
         with contextlib.suppress(OSError):
@@ -218,13 +218,13 @@ def _prune(folder: Path) -> None:
 
 
 def cache_folder() -> Path | None:
-    """Return the folder for compiled steps, which nobody else can write to; None without one.
+    """Return the folder for compiled steps, which only the user can write to, or None.
 
     It is ``minigd`` in the folder that NUMBA_CACHE_DIR names, or else in the user's cache.
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or home) / "minigd"
-    if folder.parts[0] == "~":  # the user has no home
+    if folder.parts[0] == "~":  # the user has no home folder
         return None
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -234,9 +234,9 @@ def cache_folder() -> Path | None:
 
 
 def _is_own(found: os.stat_result) -> bool:
-    """Tell whether a folder is the user's, and only the user can write to it.
+    """Return whether a folder belongs to the user, and only the user can write to it.
 
-    Windows says nothing of that here, and keeps the folders of users apart.
+    Windows does not report this here, but separates the folders of users.
     """
     if not hasattr(os, "getuid"):
         return True
@@ -244,7 +244,7 @@ def _is_own(found: os.stat_result) -> bool:
 
 
 def format_compile_time() -> str | None:
-    """Return what was compiled since the last call and how long that took; None if nothing was."""
+    """Return what was compiled since the last call and how long it took, or None."""
     if not _seconds:
         return None
     what = "a step" if len(_seconds) == 1 else f"{len(_seconds)} steps"

@@ -1,4 +1,4 @@
-"""A program as kernels of CUDA C, and products by cuBLAS between them: the step on a GPU.
+"""A program as CUDA C kernels, with products by cuBLAS between them: the step on a GPU.
 
 It is traced on the host, as for every other target. Nothing is read back: whether a loss or an
 update was finite is a flag on the device.
@@ -23,14 +23,14 @@ from minigd.execution.tracer import NotTraceable, Update
 from minigd.nn.objective import Objective
 from minigd.types import Array
 
-# Without this the compiler joins a product and a sum, and rounds once where NumPy rounds twice.
+# Without this the compiler fuses a product and a sum, and rounds once instead of twice.
 OPTIONS = ("-fmad=false",)
 
 
 class Launch(NamedTuple):
-    """A call that is made in each step; some of its arguments are other ones each time.
+    """A call that is made in each step. Some of its arguments change each time.
 
-    `holes` names them: where they belong, and whether they are turned.
+    `holes` names them, with their place, and whether they are transposed.
     """
 
     function: Callable[..., Any]
@@ -51,14 +51,14 @@ class CudaStep(AnySize):
         self._device, self._backend = objective.model, objective.model.backend
         update.updater.attach(objective.model)
         host = objective.model.copy(backend="numpy")
-        # A copy of the updater would copy its vectors on the device.
+        # Copying the updater would copy its vectors on the device.
         updater = type(update.updater)(**update.updater.config())
         twin = copy.copy(objective)
         twin.model = host
         twin.replace(dict(zip(map(id, objective.model.all_layers), host.all_layers, strict=True)))
         like = np.zeros((2, *y.shape[1:]), y.dtype)
         with Remembered(host), np.errstate(all="ignore"):
-            # Once untraced: what a layer looks up only once is then known.
+            # First without tracing, so that a layer finds what it looks up only once.
             plain.step(twin, np.zeros((2, host.n_in), host.dtype), like)
         return twin, update._replace(updater=updater)
 
@@ -75,7 +75,7 @@ class CudaStep(AnySize):
     # Text and memory -------------------------------------------------------------------------
 
     def _print(self, left: list[tuple[Array, Array]]) -> None:
-        """Print the kernels, and give all memory a place on the device.
+        """Write the kernels, and give all memory a place on the device.
 
         `left` are pairs of the host's arrays that a step changes for good, and the device's.
         """
@@ -111,7 +111,7 @@ class CudaStep(AnySize):
         self._allocate(parts, results, {roots[o.out.memory] for s in sections for o in s})
 
     def _allocate(self, parts: list[Kernel | Group], results: list[int], written: set[int]) -> None:
-        """Make room for what kernels hand to each other; what is needed in turn shares it."""
+        """Allocate memory between kernels. Arrays that are not needed at the same time share it."""
         memory, roots = self._form.memory, self._form.roots
         lives: dict[int, tuple[int, int]] = {}
         for k, part in enumerate(parts):
@@ -140,14 +140,14 @@ class CudaStep(AnySize):
     # Launches --------------------------------------------------------------------------------
 
     def takes(self, rows: int) -> bool:
-        """Tell whether a batch of so many rows goes through the same operations."""
+        """Return whether a batch of this many rows runs the same operations."""
         if rows not in self._calls:
             found = self._numbers(rows)
             self._calls[rows] = None if found is None else self._bind(found)
         return self._calls[rows] is not None
 
     def _bind(self, found: list[float]) -> list[list[Launch]]:
-        """Return the calls for the size of a batch on which numbers depend."""
+        """Return the calls for a batch size, on which numbers depend."""
         numbers = dict(zip(self._general.names, found, strict=True))
         numbers |= {f"s{k}": value for k, value in enumerate(self._settings)}
 
@@ -178,7 +178,7 @@ class CudaStep(AnySize):
         arguments: list[Any] = []
         holes = []
         for k, place in enumerate(group.matrices):
-            # Only x is given, and lies row by row as all memory does.
+            # Only x is passed, and is in row order like all memory.
             turned = 1 not in (place.shape[1], place.strides[1])
             if place.memory in self._given:
                 holes.append((k, self._given[place.memory], turned))
@@ -211,8 +211,8 @@ class CudaStep(AnySize):
     ) -> Step:
         """Make one step, of this share of `mean`, and an update if asked for; it is `Made`.
 
-        With limits but no flag in them the step is looked at before the cut, and ends there if it
-        is not safe.
+        With limits but without a flag, the step is checked before the cut, and ends there if it is
+        not safe.
         """
         if not self.takes(len(x)):
             raise ValueError(f"a batch of {len(x)} rows uses operations that were not compiled")
@@ -258,7 +258,7 @@ class CudaStep(AnySize):
 
 
 def _run(calls: list[Launch], given: dict[str, Any]) -> None:
-    """Put calls on the device's queue."""
+    """Add calls to the device's queue."""
     for function, arguments, holes in calls:
         for k, name, turned in holes:
             arguments[k] = given[name].T if turned else given[name]

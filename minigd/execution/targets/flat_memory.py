@@ -1,7 +1,7 @@
-"""Flat memory by its address, products in it, and subnormal numbers: no words of Numba.
+"""Flat memory by address, products in it, and subnormal numbers, which Numba does not offer.
 
-A compiled step gets all its arrays as one array of addresses: each use of an array of Numba's costs
-the compiler milliseconds.
+A compiled step gets all its arrays as one array of addresses: each use of a Numba array costs the
+compiler milliseconds.
 
 This module imports Numba: import it where Numba is known to be installed.
 """
@@ -14,7 +14,7 @@ from minigd.execution.targets.vector_math import extending, ir, numba
 
 
 def _type_pointer(_: Any, address: Any, kind: Any) -> Any:
-    """Return the address of numbers as a pointer, which takes an index as an array does."""
+    """Return the address of numbers as a pointer, which can be indexed like an array."""
     pointer = numba.types.CPointer(kind.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -39,18 +39,18 @@ def _type_product(
     m: Any,
     factor: Any,
 ) -> Any:
-    """Write a product of two matrices, each row by row in memory, or turned, and of a number.
+    """Write a product of two matrices, each in row order or transposed, and a number.
 
-    BLAS makes it, or a loop over the rows of a batch where all other sizes are known and small.
+    BLAS computes it, or a loop over the rows of a batch if all other sizes are known and small.
 
-    Its arguments are BLAS's function; memory, offset and whether it is turned of each matrix;
+    Its arguments are BLAS's function; memory, offset and a flag for transposed of each matrix;
     memory and offset of the product; the numbers n, k and m of (n, k) times (k, m); and the number.
     """
     takes = (gemm, a, a_start, a_turned, b, b_start, b_turned, out, start, n, k, m, factor)
-    # The value of what the source says as a number; the rows of a batch have a name there.
+    # The value of a literal in the source. The rows of a batch have a name there.
     known: list[Any] = [getattr(t, "literal_value", None) for t in (n, k, m, a_turned, b_turned)]
     rows, inner, width, *turned = known
-    summed = turned in ([True, False], [rows != 1, False])  # a single row is as if turned
+    summed = turned in ([True, False], [rows != 1, False])  # a single row counts as transposed
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         char, whole, number = ir.IntType(8), ir.IntType(32), context.get_value_type(out.dtype)
@@ -68,9 +68,9 @@ def _type_product(
 
 
 SMALL = 24
-"""The most rows and columns of a matrix of weights for which loops beat BLAS.
+"""The largest number of rows and columns of a weight matrix for which loops are faster than BLAS.
 
-The rows of a batch don't count, so that batches of all sizes have the same bits.
+The rows of a batch don't count, so batches of all sizes give the same bits.
 """
 
 
@@ -88,13 +88,13 @@ def _split(builder: Any, number: Any, width: int) -> Iterator["_Vectors"]:
 
 
 class _Vectors:
-    """Writes what is done with some columns of a matrix, of which a row's numbers are a vector."""
+    """Writes operations on some columns of a matrix. The numbers of a row are a vector."""
 
     def __init__(self, builder: Any, number: Any, width: int, first: int, columns: int) -> None:
         self.builder, self.width, self.first, self._columns = builder, width, first, columns
         self.kind, self.loop = ir.VectorType(number, width), numba.core.cgutils.for_range
         self.zero = self.kind([0.0] * width)
-        # It rounds once where the processor has such an instruction, and twice elsewhere.
+        # It rounds once if the processor has such an instruction, and otherwise twice.
         name, takes = f"llvm.fmuladd.v{width}{number.intrinsic_name}", [self.kind] * 3
         function = ir.FunctionType(self.kind, takes)
         self._fmuladd = numba.core.cgutils.get_or_insert_function(builder.module, function, name)
@@ -171,7 +171,7 @@ def _call_gemm(builder: Any, types: list[Any], arguments: Sequence[Any]) -> None
     function = ir.FunctionType(ir.VoidType(), [kind.as_pointer() for kind in kinds])
 
     def place(kind: Any, value: Any) -> Any:
-        # In the first block, so that a loop takes no more of the stack in each round.
+        # In the first block, so that a loop does not use more of the stack in each iteration.
         with builder.goto_entry_block():
             slot = builder.alloca(kind)
         builder.store(value, slot)
@@ -183,7 +183,7 @@ def _call_gemm(builder: Any, types: list[Any], arguments: Sequence[Any]) -> None
     def letter(is_turned: Any) -> Any:
         return place(char, builder.select(is_turned, *[ir.Constant(char, ord(c)) for c in "TN"]))
 
-    # BLAS goes column by column, and sees each matrix turned: it makes bᵀ aᵀ = (a b)ᵀ.
+    # BLAS uses column order, and sees each matrix transposed: it computes bᵀ aᵀ = (a b)ᵀ.
     words = [letter(b_turned), letter(a_turned), size(m), size(n), size(k), place(number, factor)]
     words += [builder.gep(b, [b_start]), size(builder.select(b_turned, k, m))]
     words += [builder.gep(a, [a_start]), size(builder.select(a_turned, n, k))]
@@ -192,14 +192,14 @@ def _call_gemm(builder: Any, types: list[Any], arguments: Sequence[Any]) -> None
 
 
 FLUSH = 0x8000
-"""The bit of an x86 processor's register MXCSR by which it writes 0 for subnormal numbers."""
+"""The bit of an x86 processor's register MXCSR that replaces subnormal numbers by 0."""
 
 
 def _type_flush_subnormals(_: Any, on: Any) -> Any:
-    """Let the processor write 0 for numbers too small to be normal, or not; return what it did.
+    """Let the processor replace subnormal numbers by 0, or not. Return the old setting.
 
     It takes a hundred times as long for a subnormal number, and a running mean that shrinks by a
-    tenth at each update ends as one and stays one. Processors other than x86 are left as they are.
+    tenth at each update becomes subnormal and stays so. Other processors than x86 are not changed.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Operations in groups, each of which goes through the same rows and columns, for every language.
+"""Groups of operations that run over the same rows and columns, for every language.
 
-`loops.py` writes a group as loops of Python, and `kernels.py` as a kernel of CUDA C. What the
-operations of a group hand to each other never sees memory.
+`loops.py` writes a group as loops of Python, and `kernels.py` as a kernel of CUDA C. Values that
+only the operations of a group use are never written to memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,11 +15,11 @@ from minigd.execution.targets.words import Language, cast, index, literal, times
 from minigd.execution.tracer import NotTraceable
 
 RUNNING = {"add": (0, np.add), "maximum": (-np.inf, np.maximum)}
-"""What a reduction begins with, and the operation that takes in one more number."""
+"""The start value of a reduction, and the operation that adds one more number."""
 
 
 class Use(NamedTuple):
-    """A place as a group goes through it: one stride for each of its axes."""
+    """A place as a group runs over it: one stride for each axis of the group."""
 
     memory: int
     dtype: Any
@@ -28,7 +28,7 @@ class Use(NamedTuple):
     axes: tuple[Int, ...]
 
     def span(self) -> tuple[int, int] | None:
-        """Return its first number, and the one after its last, where they are known."""
+        """Return the position of its first number and the one after its last, if known."""
         first: Int = self.offset
         last = first
         for n, stride in zip(self.axes, self.strides, strict=True):
@@ -44,10 +44,10 @@ class Use(NamedTuple):
 
 @dataclass(eq=False)
 class Value:
-    """A number of a group, and what computes it.
+    """A number of a group, and its computation.
 
-    `level` is how often the group has to have gone through its numbers before; `alone` says that
-    it is one for all that it goes through.
+    `level` is the number of passes of the group before it. `alone` means that it is one number for
+    the whole pass.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Value:
 
 
 class Store(NamedTuple):
-    """A number that a group leaves in memory, where, and whether it is `alone`, as a `Value` is."""
+    """A number that a group stores, its place, and whether it is `alone`, as for a `Value`."""
 
     root: int
     cell: str
@@ -69,16 +69,16 @@ class Store(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """One time that a group goes through its numbers.
+    """One pass of a group over its numbers.
 
     Attributes
     ----------
     alone : list of Value
-        What is computed before.
+        The values computed before.
     sums : list of Value
-        What it sums; the last time nothing is summed, and what remains is stored.
+        The sums. The last pass has no sums, and stores the rest.
     inner : list of Value
-        What is computed of each number.
+        The values computed for each number.
     """
 
     alone: list[Value]
@@ -87,14 +87,14 @@ class Walk(NamedTuple):
 
 
 class Group:
-    """Operations that share a walk through rows and columns, or a product of matrices.
+    """Operations that share a pass over rows and columns, or a matrix product.
 
     Attributes
     ----------
     mode : {"each", "rows", "columns", "whole", "product"}
-        What has to be known at once, because it is summed: a number, a row, a column, or all.
+        The unit that is summed: a number, a row, a column, or all.
     axes : tuple of int or str
-        The lengths of what it goes through.
+        The lengths of its axes.
     """
 
     def __init__(self, step: Step, roots: list[int], language: Language) -> None:
@@ -110,17 +110,17 @@ class Group:
 
     @property
     def memory(self) -> list[int]:
-        """The memory of those."""
+        """The memory of these."""
         return [place.memory for place in self.matrices]
 
     @property
     def divisor(self) -> Constant | None:
-        """The number that a product is divided by, which BLAS does on the way."""
+        """The divisor of a product, which BLAS applies."""
         divided = self.mode == "product" and len(self.steps) > 1
         return self.steps[1].inputs[1] if divided else None
 
     def divides(self, step: Step) -> bool:
-        """Take an operation if it divides this product by a number; tell whether it is."""
+        """Add an operation that divides this product by a number, and return whether it was one."""
         if (self.mode, step.name, self.divisor) != ("product", "divide", None):
             return False
         fits = step.inputs[0] == step.out == self.steps[0].out
@@ -129,7 +129,7 @@ class Group:
         return fits
 
     def takes(self, step: Step) -> bool:
-        """Take an operation if it can be part of this group; tell whether it is."""
+        """Add an operation if it can be part of this group, and return whether it was added."""
         mode = None if self.mode == "product" else self._mode_with(step)
         if mode is None:
             return False
@@ -143,7 +143,7 @@ class Group:
         return True
 
     def meets(self, step: Step) -> bool:
-        """Tell whether an operation has to come after this group."""
+        """Return whether an operation must come after this group."""
         own = Group(step, self._roots, self._language)._uses
         return any(self._clash(one, other, same=True) for one in self._uses for other in own)
 
@@ -166,7 +166,7 @@ class Group:
     # What it uses --------------------------------------------------------------------------
 
     def _uses_of(self, step: Step) -> list[tuple[Use, bool]]:
-        """Return what a step uses, as this group goes through it, and whether it stores there."""
+        """Return what a step uses, as this group runs over it, and whether it stores there."""
         if self.mode == "product":
             whole = [Use(p.memory, p.dtype, p.offset, p.strides, p.shape) for p in self.matrices]
             uses = [(use, k == 2) for k, use in enumerate(whole)]
@@ -188,9 +188,9 @@ class Group:
         return Use(place.memory, place.dtype, place.offset, own, self.axes)
 
     def _clash(self, one: tuple[Use, bool], other: tuple[Use, bool], same: bool = False) -> bool:
-        """Tell whether one of two uses stores what the other needs; `same` numbers may clash too.
+        """Return whether one of two uses stores what the other needs; `same` numbers may clash too.
 
-        A sum of columns that goes on from row to row is not known before the last row.
+        A sum of columns over the rows is not known before the last row.
         """
         (a, stored), (b, also) = one, other
         if a.memory != b.memory or not (stored or also):
@@ -201,7 +201,7 @@ class Group:
     # Its numbers ---------------------------------------------------------------------------
 
     def compute(self, prefix: str) -> set[int]:
-        """Work out the numbers of the group, and name them; return the memory that it reads."""
+        """Determine the numbers of the group, and name them. Return the memory that it reads."""
         if self.mode == "product":
             return set(self.memory[:-1])
         self._prefix = prefix
@@ -224,7 +224,7 @@ class Group:
         return read
 
     def stores(self, kept: set[int]) -> list[Store]:
-        """Return what is left in memory for others, which read what is `kept`."""
+        """Return what is stored for others, which read what is `kept`."""
         return [
             Store(self._roots[use.memory], _cell(use), value, self._is_alone(use))
             for use, value in self._stored.items()
@@ -232,7 +232,7 @@ class Group:
         ]
 
     def walks(self, stored: list[Value]) -> Iterator[Walk]:
-        """Yield each time that the group goes through its numbers to compute what is stored."""
+        """Yield each pass of the group that is needed to compute what is stored."""
         needed = _needed(stored)
         for level in range(max([v.level for v in needed], default=-1) + 1):
             alone = [v for v in needed if v.alone and not v.reduction and v.level == level]
@@ -241,7 +241,7 @@ class Group:
             yield Walk(alone, sums, _needed(ends, alone=False))
 
     def _is_alone(self, use: Use) -> bool:
-        """Tell whether a place is one number for all that is gone through at a time."""
+        """Return whether a place is one number for a whole pass."""
         across = {"rows": use.strides[1:], "columns": use.strides[:1], "whole": use.strides}
         each = use.strides[-1:] if self._language.in_order else ()
         return not any(across.get(self.mode, each))
@@ -259,7 +259,7 @@ class Group:
         alone: bool,
         how: str | None = None,
     ) -> Value:
-        """Return a number of the group; the same one for the same text."""
+        """Return a number of the group, the same one for the same text."""
         text = self._language.spell(text)
         key = f"{how} {type_name(dtype)} {text}"
         if key not in self._values:
@@ -269,7 +269,7 @@ class Group:
         return self._values[key]
 
     def _result(self, step: Step, parts: list[Any]) -> Value:
-        """Return what a step computes of numbers and constants."""
+        """Return what a step computes from numbers and constants."""
         operands = tuple([part for part in parts if isinstance(part, Value)])
         dtype, language = step.out.dtype, self._language
         words = [part.name if isinstance(part, Value) else part for part in parts]
@@ -280,7 +280,7 @@ class Group:
         return self._value(cast(text, kind, dtype), dtype, operands, alone)
 
     def _sum(self, name: str, words: list[str], operands: tuple[Value, ...], dtype: Any) -> Value:
-        """Return a sum, or what else is taken of many numbers."""
+        """Return a sum or another reduction."""
         if name not in self._language.reductions:
             raise NotTraceable(f"{name}.reduce")
         if name == "pick":
@@ -302,7 +302,7 @@ def grouped(
 ) -> tuple[list[list[Group]], set[int]]:
     """Return the operations of each section in groups, in an order to run, and what they read.
 
-    A group is as early as what it needs allows. What is read is memory, by its root.
+    A group is as early as its inputs allow. What is read is memory, by its root.
     """
     found = [_grouped(section, form, language) for section in sections]
     groups = [group for section in found for group in section]
@@ -352,9 +352,9 @@ def _check_product(step: Step) -> None:
 
 
 def _picked(step: Step, form: Form) -> Step:
-    """Return out[i] = source[i, columns[i]] as what is taken of a row: NaN where that is not there.
+    """Return out[i] = source[i, columns[i]] as a reduction of a row, or NaN if out of range.
 
-    Labels may have changed since they were checked: NaN leaves the batch to the plain step.
+    Labels may have changed since the check. NaN leaves the batch to the plain step.
     """
     source, rows, columns = step.inputs
     known = form.memory[rows.memory]
@@ -367,7 +367,7 @@ def _picked(step: Step, form: Form) -> Step:
 
 
 def _row_by_row(step: Step) -> list[Step]:
-    """Return a sum of each column as what begins it, and an operation that adds each row to it."""
+    """Return a sum of each column as its start value and an operation that adds a row."""
     name, source, out = step.name.removesuffix(".reduce"), step.inputs[0], step.out
     if name not in RUNNING:
         raise NotTraceable(step.name)
@@ -378,7 +378,7 @@ def _row_by_row(step: Step) -> list[Step]:
 
 
 def _flat(step: Step) -> Step:
-    """Return an operation with one axis in place of two where nothing depends on which it is."""
+    """Return an operation with one axis instead of two, if they can be merged."""
     axes, kind = _axes(step), _kind(step)
     if len(axes) != 2 or kind not in ("each", "whole"):
         return step
@@ -406,7 +406,7 @@ def _kind(step: Step) -> str:
 
 
 def _shape(step: Step) -> tuple[Int, ...]:
-    """Return the shape of what an operation goes through."""
+    """Return the shape over which an operation runs."""
     shape: tuple[Int, ...] = (step.inputs[0] if step.name.endswith(".reduce") else step.out).shape
     return shape
 
@@ -427,7 +427,7 @@ def _strides(place: Place, step: Step) -> tuple[Int, ...]:
 
 
 def _over(out: Place, source: Place, axis: int) -> tuple[Int, ...]:
-    """Return the strides of a sum along an axis of length 1 as if the axis were still there."""
+    """Return the strides of a sum along an axis of length 1 as if it still had the axis."""
     strides = list(out.strides)
     if len(strides) < len(source.shape):
         strides.insert(axis, 0)
@@ -435,7 +435,7 @@ def _over(out: Place, source: Place, axis: int) -> tuple[Int, ...]:
 
 
 def _apart(one: Use, other: Use) -> bool:
-    """Tell whether two places of one memory surely share no number."""
+    """Return whether two places of one memory certainly share no number."""
     first, second = one.span(), other.span()
     if first is None or second is None or one.dtype != other.dtype:
         return False
@@ -447,7 +447,7 @@ def _cell(use: Use) -> str:
 
 
 def _needed(wanted: Iterable[Value], alone: bool = True) -> list[Value]:
-    """Return numbers and all that they are computed from, in order, with or without those alone."""
+    """Return numbers and all their inputs, in order, with or without those that are alone."""
     found: dict[str, Value] = {}
 
     def need(value: Value) -> None:

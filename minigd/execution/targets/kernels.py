@@ -1,8 +1,7 @@
-"""Groups of operations as kernels of CUDA C.
+"""Groups of operations as CUDA C kernels.
 
-A kernel walks over rows and columns. Where it takes no sums, each thread has one number; else a
-team of threads has a row, a column, or all, and goes through it once for each sum that another
-needs.
+A kernel runs over rows and columns. Without sums, each thread has one number. Otherwise a team of
+threads has a row, a column, or all, and runs over it once for each sum that another one needs.
 """
 
 import math
@@ -19,7 +18,7 @@ from minigd.types import Array
 
 TEAMS = {"each": 256, "rows": 4, "columns": 8, "whole": 1}
 THREADS = {"each": 256, "rows": 128, "columns": 1024, "whole": 1024}
-"""Teams and threads of a block. Neighboring columns lie together, and so do threads for them."""
+"""Teams and threads of a block. Neighboring columns are adjacent, and so are their threads."""
 
 HEAD = """typedef float f4;
 typedef double f8;
@@ -29,7 +28,7 @@ typedef unsigned int u4;
 typedef unsigned long long u8;
 typedef bool b1;
 """
-# A block of one thread, as a processor runs it, is one team.
+# A block of one thread, as on a CPU, is one team.
 BY_TEAM = """
 __shared__ f8 shared[1024];
 const int teams = blockDim.x < TEAMS ? 1 : TEAMS, slots = blockDim.x / teams;
@@ -57,21 +56,22 @@ WALKS = {
     "columns": ("j", "i", "threadIdx.x % teams", "threadIdx.x / teams", "k * teams + team"),
     "whole": ("one", "u", "0", "threadIdx.x", "k"),
 }
-"""What a team has, what it walks over, which team and which member of it a thread is, and where the
-parts of a team lie."""
+"""The unit of a team, what it runs over, the team and member number of a thread, and the place of a
+team's partial results."""
 
 
 class Kernel(NamedTuple):
-    """A kernel, its text, and what it is called with.
+    """A kernel, its text, and its arguments.
 
     Attributes
     ----------
     mode, axes
         Those of its `Group`.
     memory : list of int
-        Whose addresses it takes, or the numbers in them where they are given `by_value`.
+        The memory whose addresses it takes, or whose numbers if they are passed `by_value`.
     numbers : list of str
-        The names of numbers, which it takes then; and at last the flag `finite` if it may clear it.
+        The names of its number arguments. The last argument is the flag `finite` if it may clear
+        it.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Kernel(NamedTuple):
     flags: bool
 
     def grid(self, known: Callable[[Any], int] = int) -> tuple[int, int]:
-        """Return how many blocks there are, and threads in each; `known` are numbers by name."""
+        """Return the number of blocks, and threads per block. `known` are numbers by name."""
         axes = [known(n) for n in self.axes]
         units = {"rows": axes[:1], "columns": axes[-1:], "each": axes}.get(self.mode, [])
         return -(-math.prod(units) // TEAMS[self.mode]), THREADS[self.mode]
@@ -92,7 +92,7 @@ class Kernel(NamedTuple):
 def kernel_of(
     group: Group, memory: list[Array], kept: set[int], checked: set[int], by_value: set[int]
 ) -> Kernel | Group | None:
-    """Return a group as a kernel, None if nobody would read what it stores; a product as it is."""
+    """Return a group as a kernel, or None if its results are not read. A product is unchanged."""
     if group.mode == "product":
         return group
     lines = _lines(group, kept, checked)
@@ -120,10 +120,10 @@ def kernel_of(
 
 
 def _lines(group: Group, kept: set[int], checked: set[int]) -> list[str]:
-    """Return the lines in which teams of threads go through what they have, and store it.
+    """Return the lines in which teams of threads process their numbers and store results.
 
-    `kept` is the memory that is read when it is done. Numbers for memory that is `checked` clear
-    the flag `finite` if they are not finite.
+    `kept` is the memory that is read afterwards. Numbers for memory in `checked` clear the flag
+    `finite` if they are not finite.
     """
     stores = group.stores(kept)
     alone, each = (_stored(stores, checked, which) for which in (True, False))
@@ -170,7 +170,7 @@ def _defined(value: Value) -> str:
 
 
 def _stored(stores: list[Store], checked: set[int], alone: bool) -> list[str]:
-    """Return the lines that store numbers, those of which a team has one or many."""
+    """Return the lines that store numbers, either one or many per team."""
     lines = []
     for root, cell, value, which in stores:
         if which == alone:
@@ -181,7 +181,7 @@ def _stored(stores: list[Store], checked: set[int], alone: bool) -> list[str]:
 
 
 def _filled(template: str, words: Mapping[str, Any], lines: dict[str, list[str]]) -> list[str]:
-    """Return the lines of a template, with others in the place of words that stand for them."""
+    """Return the lines of a template, with placeholders replaced by lines."""
     for word, text in words.items():
         template = re.sub(rf"\b{word}\b", str(text), template)
     return list(filled(template.strip("\n"), lines))

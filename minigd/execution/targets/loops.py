@@ -1,4 +1,4 @@
-"""Groups of operations as loops of Python, which Numba compiles."""
+"""Groups of operations as Python loops, which Numba compiles."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ from minigd.execution.tracer import NotTraceable
 
 
 def lines_of(group: Group, kept: set[int]) -> list[str]:
-    """Return the statements of a group, without what nobody would read.
+    """Return the statements of a group, without results that are not read.
 
-    `kept` is the memory that is read when it is done.
+    `kept` is the memory that is read afterwards.
     """
     if group.mode == "product":
         return [_product(group)]
@@ -53,7 +53,7 @@ def _product(group: Group) -> str:
 
 
 def _matrix(place: Place) -> str:
-    """Return memory, offset, and whether it is turned, of a matrix whose numbers have no gaps."""
+    """Return memory, offset, and a flag for transposed, of a matrix without gaps."""
     (rows, columns), (down, right) = place.shape, place.strides
     if (right == 1 or columns == 1) and (down == columns or rows == 1):
         return f"m{place.memory}, {place.offset}, False"

@@ -1,7 +1,7 @@
-"""A program as loops: which arrays lie where, which numbers depend on the batch, and the source.
+"""A program as loops: the places of arrays, the numbers that depend on the batch, and the source.
 
-Every array is a place in flat memory, an offset and a stride for each axis, so that views, turned
-arrays and rows that are shared need no cases of their own.
+Every array is a place in flat memory, with an offset and a stride for each axis. So views,
+transposed arrays and shared rows need no special cases.
 """
 
 import math
@@ -15,11 +15,11 @@ from minigd.execution.tracer import NotTraceable
 from minigd.types import Array
 
 Int = int | str
-"""A number that is known, or the name of one that depends on the size of the batch."""
+"""A known number, or the name of a number that depends on the batch size."""
 
 
 class Place(NamedTuple):
-    """An array as a place in flat memory; strides count numbers, not bytes."""
+    """An array as a place in flat memory. Strides count numbers, not bytes."""
 
     memory: int
     dtype: np.dtype[Any]
@@ -46,21 +46,21 @@ class Step(NamedTuple):
 
 
 class Form:
-    """What a program does, apart from the arrays that it does it to.
+    """The operations of a program, separate from its arrays.
 
     Attributes
     ----------
     memory : list of Array, 1-d
-        All that its arrays are places in.
+        The memory that contains its arrays.
     roots : list of int
-        Which of them are the same memory with numbers of another type: the first one's number.
+        For memory that is the same with numbers of another type, the number of the first one.
     sections : list of list of Step
         The operations of a batch, of a window, and of an update.
     named : dict of str to Place
         The batch, the results and the scalars.
     settings : list of float
-        The constants of the update. In its steps they are names, s0, s1 and so on, so that runs
-        with other values have the same source.
+        The constants of the update. In its steps they are names, s0, s1 and so on, so runs with
+        other values have the same source.
     """
 
     def __init__(self, program: Program) -> None:
@@ -78,7 +78,7 @@ class Form:
         self.sections[-1] = [self._with_settings(step) for step in self.sections[-1]]
 
     def number(self, array: Array) -> int:
-        """Return the number of the memory that an array lies in, -1 if the program has it not."""
+        """Return the number of an array's memory, or -1 if the program does not have it."""
         root = _root(array)
         return self._numbers.get((address(root), root.dtype), -1)
 
@@ -134,7 +134,7 @@ class Form:
         return Step(name, ufunc, tuple([self._argument(a) for a in inputs]), place, axis)
 
     def _with_settings(self, step: Step) -> Step:
-        """Return a step of which constants have names, but for 0, 1 and what is not finite."""
+        """Return a step with names for its constants, except 0, 1 and non-finite numbers."""
         inputs = list(step.inputs)
         for i, part in enumerate(inputs):
             value = part.value if isinstance(part, Constant) else 0
@@ -144,14 +144,14 @@ class Form:
         return step._replace(inputs=tuple(inputs))
 
     def numbers(self) -> tuple[Any, list[Any]]:
-        """Return what does not depend on the size of the batch, and a list of what may."""
+        """Return what does not depend on the batch size, and a list of what may."""
         values: list[Any] = []
         return self.with_numbers(values.append), values
 
     def with_numbers(self, other: Callable[[Any], Any]) -> tuple[Any, Any]:
-        """Return `named` and `sections` with what `other` makes of each number in them.
+        """Return `named` and `sections` with `other` applied to each number in them.
 
-        The stride of an axis of length 1 is None: it decides nothing.
+        The stride of an axis of length 1 is None, because it has no effect.
         """
 
         def walk(part: Any) -> Any:
@@ -172,12 +172,13 @@ class Form:
 
 
 class General:
-    """Programs for several sizes of the batch as one, in which some numbers have names.
+    """The programs for several batch sizes as one, in which some numbers have names.
 
     Attributes
     ----------
     names : list of str
-        Those of the numbers that depend on the size. Whole ones begin with d, others with c.
+        The names of numbers that depend on the size. Those of whole numbers begin with d, others
+        with c.
     """
 
     def __init__(self, form: Form, *others: Form) -> None:
@@ -200,7 +201,7 @@ class General:
         return self._names.setdefault(row, f"{letter}{len(self._names)}")
 
     def sizes(self, form: Form) -> list[float] | None:
-        """Return the numbers with names for another size; None if the program is another one."""
+        """Return the named numbers for another size, or None if the program differs."""
         kept, values = form.numbers()
         if kept != self._kept:
             return None
@@ -220,7 +221,7 @@ class General:
 
 
 def target_dtype(dtype: Any) -> Any:
-    """Return the dtype that targets of a dtype have in a program, which holds the same numbers.
+    """Return the dtype of targets in a program, which can represent the same numbers.
 
     >>> target_dtype(np.dtype("uint8")), target_dtype(np.dtype(">f4")), target_dtype(np.dtype(bool))
     (dtype('int64'), dtype('float32'), dtype('bool'))

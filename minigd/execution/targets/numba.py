@@ -1,7 +1,7 @@
 """A program as one compiled function, for single steps and for an epoch of rows in memory.
 
-It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in the last digits, and
-not among themselves: a step gives the same bits alone, in an epoch, and in batches of any size.
+It needs Numba and SciPy, the extra `fast`. Its numbers differ from NumPy's in the last digits, but
+not from each other: a step gives the same bits alone, in an epoch, and in batches of any size.
 """
 
 import math
@@ -24,10 +24,10 @@ from minigd.types import Array
 UNLIMITED = Limits(1.0, math.inf)
 
 NUMBERS = 500_000
-"""How many numbers of x are converted at a time, where they are of another dtype or layout."""
+"""The amount of numbers of x that are converted at a time, if they have another dtype or layout."""
 
 UNKNOWN, OTHER = -2, -1
-"""In place of the row of numbers for a size: it is not looked for yet; the program is another."""
+"""Instead of the row of numbers for a size: not determined yet, or another program."""
 
 
 class NumbaStep(AnySize):
@@ -38,10 +38,10 @@ class NumbaStep(AnySize):
         self.source, self._arrays = self._print(self._form)
         self._run = Compiled(self.source, self._arrays)
         for section in self._program.sections:
-            section.clear()  # what only its operations work on is not kept
+            section.clear()  # arrays that only its operations use are not kept
 
     def _one(self, settings: list[float]) -> dict[str, Array]:
-        """Return the arguments of a single step, in arrays that are reused."""
+        """Return the arguments of a single step, in reused arrays."""
         columns = len(self._update.updater.varying) + self._accumulates
         dtype = self._model.dtype
         return {
@@ -83,13 +83,13 @@ class NumbaStep(AnySize):
         )
 
     def takes(self, rows: int) -> bool:
-        """Tell whether a batch of so many rows goes through the same operations."""
+        """Return whether a batch of this many rows runs the same operations."""
         if self._rows[rows] == UNKNOWN:
             self._add_size(rows)
         return bool(self._rows[rows] != OTHER)
 
     def _add_size(self, n: int) -> None:
-        """Add a row of the numbers that depend on how many rows there are, if it is the program."""
+        """Add the numbers that depend on the number of rows, if the program is the same."""
         found = self._numbers(n)
         numbers = self._arrays["numbers"]
         self._rows[n] = OTHER if found is None else len(numbers)
@@ -135,7 +135,7 @@ class NumbaStep(AnySize):
         shares: Array,
         outputs: bool = False,
     ) -> Made:
-        """Make the steps and updates of some batches, until one is not safe or another program.
+        """Make the steps and updates of some batches until one is not safe or has another program.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class NumbaStep(AnySize):
         order : Array of int
             The numbers of the rows, batch after batch.
         starts : Array of int
-            Where in `order` each batch begins, and where the last one ends.
+            The start of each batch in `order`, and the end of the last one.
         scale : Array or None
             n w_i/Σw of each row, in their order.
         limits : Limits
@@ -189,7 +189,7 @@ class NumbaStep(AnySize):
         return Made(made, losses, float(bounds[0]), z if outputs else None)
 
     def _sizes_of(self, starts: Array) -> tuple[Array, Array]:
-        """Return the batches before the first that is another program, and the rows of numbers."""
+        """Return the batches before the first with another program, and the rows of numbers."""
         sizes = np.diff(starts)
         for n in set(sizes[self._rows[sizes] == UNKNOWN].tolist()):
             self._add_size(n)
@@ -207,7 +207,7 @@ class NumbaStep(AnySize):
             keys[:, i] = list(map(layer.key, passes))
         if self._accumulates:
             update = np.cumsum(due) - due  # the number of the next one, for each step
-            # Not one more than is made: a user's schedule may end with the run.
+            # Not one more than needed, because a custom schedule may end with the run.
             rates, constants = updater.varying_constants(int(update[-1]) + 1 if len(due) else 0)
             rates, constants = rates[update], np.column_stack([constants[update], shares])
         else:
@@ -224,7 +224,7 @@ class NumbaStep(AnySize):
 
 
 def _as_compiled(a: Array, dtype: Any) -> Array:
-    """Return rows as the compiled function takes them: of one dtype and row by row in memory."""
+    """Return rows for the compiled function: of one dtype and in row order."""
     if a.dtype == dtype and a.flags.carray and type(a) is np.ndarray:
         return a
     with np.errstate(all="ignore"):
@@ -232,7 +232,7 @@ def _as_compiled(a: Array, dtype: Any) -> Array:
 
 
 def _pieces(starts: Array, rows: int) -> Iterator[tuple[int, int]]:
-    """Yield the first and the last of batches that have about so many rows together."""
+    """Yield the first and the last of batches with about this many rows together."""
     first, steps = 0, len(starts) - 1
     while first < steps:
         last = int(np.searchsorted(starts, starts[first] + rows, "right")) - 1

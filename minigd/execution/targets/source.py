@@ -60,7 +60,8 @@ def run(places, steps, gather, wanted):
     flush_subnormals(flushed)
     return steps
 """
-"""Words in capitals stand for lines. Steps end before an update that may not be finite."""
+"""Words in capitals are placeholders for lines. Steps end before an update that may not be
+finite."""
 
 _BATCH = ("x", "y", "scale", "value", "z", "norms")
 
@@ -81,17 +82,17 @@ def function(
     named : dict of str to Place
         The batch, the results and the scalars.
     sections : list of list of str
-        What is done for a batch before the cut, for a batch after it, and for an update.
+        The lines for a batch before the cut, for a batch after it, and for an update.
     form : Form
         The program, whose memory it works on.
     general : General
-        The numbers that depend on the size of the batch.
+        The numbers that depend on the batch size.
     arguments : dict of str to Array
         The arguments of several batches.
     flat_grads : int
         The memory of the gradients.
     restored : list of int
-        Memory that is as before where the gradient of a step is not safe.
+        Memory that is restored if the gradient of a step is not safe.
     """
     gradient, window, update = sections
     g = form.memory[flat_grads]
@@ -132,7 +133,7 @@ def function(
 
 
 def filled(template: str, lines: dict[str, list[str]]) -> Iterator[str]:
-    """Yield the lines of a template, with others in the place of words that stand for them."""
+    """Yield the lines of a template, with placeholders replaced by lines."""
     for line in template.splitlines():
         word = line.lstrip()
         indent = line.removesuffix(word)
@@ -144,7 +145,7 @@ def _taken(names: Sequence[str], table: str, row: str) -> list[str]:
     lines = []
     for k, name in enumerate(names):
         number = f"{table}[{row} * {len(names)} + {k}]"
-        # The name of a whole number begins so, and is not that of memory.
+        # The name of a whole number begins with this, unlike that of memory.
         lines.append(f"{name} = {f'i8({number})' if name[0] == 'd' else number}")
     return lines
 

@@ -21,10 +21,10 @@ function  largest error, both dtypes  special values
 ========  ==========================  ==============================================================
 
 A NaN stays a NaN. One number gives the same bits at any place in any loop, vectorized or not: these
-functions are compiled without fastmath flags, whatever flags their caller has, so LLVM reorders
-nothing and fuses nothing but `multiply_add`, which is fused in every lane or in none. A processor
-without a fused multiply-add rounds twice there: other last bits, same bounds. The largest errors
-found among all numbers of float32 are 0.98, 0.84, 1.39 and 2.50 ulp, in the table's order.
+functions are compiled without fastmath flags, for any flags of their caller. So LLVM reorders
+nothing and fuses only `multiply_add`, in every lane or in none. A processor without a fused
+multiply-add rounds twice there, with other last bits and the same bounds. The largest errors found
+among all numbers of float32 are 0.98, 0.84, 1.39 and 2.50 ulp, in the table's order.
 
 The methods are the classic ones (Cody and Waite, 1980, "Software manual for the elementary
 functions"; Tang, 1989 and 1990, ACM Transactions on Mathematical Software 15(2) and 16(4)): powers
@@ -50,7 +50,7 @@ extending: Any = untyped_extending
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# All are set: an option that is not would be that of the first caller, for every later one.
+# All are set, because a missing option would come from the first caller, for all later ones.
 OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": False,
@@ -59,7 +59,7 @@ OPTIONS: dict[str, Any] = {
     "nogil": True,
 }
 
-# The constant first. With r² Q(r), exp(r) - 1 is met to 2⁻³² and 2⁻⁶²: Q for |r| up to ½ ln 2.
+# The constant first. With r² Q(r), exp(r) - 1 is accurate to 2⁻³² and 2⁻⁶²: Q for |r| up to ½ ln 2.
 EXP_POLYNOMIALS = {
     "float32": (0.5, 0.16666666, 0.041666362, 0.00833339, 0.0013940627, 0.00019845828),
     "float64": (
@@ -76,7 +76,7 @@ EXP_POLYNOMIALS = {
         2.0875341370296014e-09,
     ),
 }
-# With 2 s + s z L(z), 2 artanh(s) is met to 2⁻³⁰ and 2⁻⁵⁹: L for z = s² up to (√2 - 1)⁴.
+# With 2 s + s z L(z), 2 artanh(s) is accurate to 2⁻³⁰ and 2⁻⁵⁹: L for z = s² up to (√2 - 1)⁴.
 LOG_POLYNOMIALS = {
     "float32": (0.66666776, 0.39977536, 0.29871872),
     "float64": (
@@ -93,7 +93,7 @@ LN_2, LN_2_REST = 0.6931471805599453, 2.3190468138462996e-17
 
 
 def constants_of(name: str) -> Any:
-    """Return what the functions need of a dtype as a named tuple, each number in the dtype.
+    """Return the constants of a dtype for these functions as a named tuple, each in the dtype.
 
     Bit patterns are whole numbers.
     """
@@ -119,17 +119,17 @@ def constants_of(name: str) -> Any:
         "least": number((info.minexp - m - 2) * LN_2),
         "most": number((info.maxexp + 1) * LN_2),
         "saturated": number((m + 4) / 2 * LN_2),
-        # 1.5 · 2ᵐ, for m fraction bits: what is added to it is rounded to a whole number.
+        # 1.5 · 2ᵐ, for m fraction bits: a number added to it is rounded to a whole number.
         "rounder": number(1.5 * 2.0**m),
         "rounder_bits": bits(1.5 * 2.0**m),
         "whole_bits": bits(2.0**m),
         "whole_and_bias": number(2.0**m + bias),
         "fraction_bits": m,
-        # What the exponent's bits of a number are above its exponent.
+        # The bias of the exponent bits.
         "bias": bias,
         "root_half_bits": bits(np.sqrt(0.5)),
         "smallest_normal": number(info.smallest_normal),
-        # The power of two that makes a subnormal number a normal one.
+        # The power of two that makes a subnormal number normal.
         "lift": number(2.0 ** (m + 1)),
         "lift_exponent": number(m + 1),
         "exp": tuple(map(number, EXP_POLYNOMIALS[name])),
@@ -140,7 +140,7 @@ def constants_of(name: str) -> Any:
 
 CONSTANTS = {name: constants_of(name) for name in ("float32", "float64")}
 WHOLE = {"float32": numba.types.int32, "float64": numba.types.int64}
-"""The whole number that holds the bits of a number."""
+"""The integer type for the bits of a number."""
 
 
 def strict(function: Function) -> Function:
@@ -172,7 +172,7 @@ def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def _type_multiply_add(_: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a b + c, rounded once where the processor can do that as fast."""
+    """Return a b + c, rounded once if the processor can do that as fast."""
     return a(a, b, c), lambda context, builder, signature, args: _fused(builder, *args)
 
 
@@ -200,7 +200,7 @@ def _type_bits(_: Any, x: Any) -> Any:
 
 
 def _type_number(_: Any, bits: Any, like: Any) -> Any:
-    """Return the number of the dtype of `like` that has these bits; higher ones are dropped."""
+    """Return the number of the dtype of `like` with these bits. Higher bits are dropped."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         whole = ir.IntType(like.bitwidth)
@@ -244,7 +244,7 @@ def _rounded(x: Any, factor: Any) -> tuple[Any, Any]:
 
 @strict
 def _power_of_2(k: Any, like: Any) -> Any:
-    """Return 2ᵏ, a normal number; 0 for the exponent below the least."""
+    """Return 2ᵏ, a normal number, or 0 for the exponent below the smallest."""
     c = _constants(like)
     return _number((k + c.bias) << c.fraction_bits, like)
 
@@ -281,7 +281,7 @@ def _log_sum(exponent: Any, f: Any) -> Any:
 
 @strict
 def _log_at_the_ends(x: Any, y: Any) -> Any:
-    """Return y = log(x) where x is above 0 and finite, and there what log(x) is elsewhere."""
+    """Return y = log(x) if x is above 0 and finite, and otherwise the special value of log(x)."""
     c = _constants(x)
     y = y if x < c.inf else x
     y = y if x != c.zero else -c.inf
@@ -331,7 +331,7 @@ def log1p(x: Any) -> Any:
     """Return log(1 + x), within 1.5 ulp: as `log`, with what 1 + x lost when it was rounded."""
     c = _constants(x)
     u = c.one + x
-    # What is lost is a number, which Knuth's sum of two finds.
+    # The lost part is a number, which Knuth's two-sum finds.
     v = u - c.one
     lost = (c.one - (u - v)) + (x - v)
     exponent, k, m = _log_parts(u)

@@ -63,24 +63,24 @@ OPERATIONS_OF_C = OPERATIONS | {
 }
 
 TYPES = {"f4", "f8", "i8", "i4", "u8", "u4", "b1"}
-"""The dtypes that the source has names for, which are NumPy's own."""
+"""The dtypes with names in the source, which are NumPy's names."""
 
 
 class Language(NamedTuple):
-    """How a language writes what a group of operations computes.
+    """How a language writes the operations of a group.
 
     Attributes
     ----------
     operations : dict of str to str
         Each operation on single numbers.
     reductions : dict of str to tuple of str
-        What a reduction begins with, and how it goes on.
+        The start value of a reduction, and how it continues.
     spelled : dict of str to str
-        Words of Python that are others here.
+        Words of Python that differ in this language.
     bit : str
-        How a truth value is read, which lies in memory as a byte.
+        How a truth value is read, which is a byte in memory.
     in_order : bool
-        Whether numbers are gone through one after the other, each row after the one before.
+        Whether numbers are processed one after the other, row by row.
     """
 
     operations: dict[str, str]
@@ -90,7 +90,7 @@ class Language(NamedTuple):
     in_order: bool
 
     def spell(self, text: str) -> str:
-        """Return an expression with its constants as this language has them."""
+        """Return an expression with its constants in this language."""
         for word, spelled in self.spelled.items():
             text = re.sub(word, spelled, text)
         return text
@@ -100,9 +100,9 @@ class Language(NamedTuple):
         return self.bit.format(cell) if dtype == np.bool_ else cell
 
     def sum_type(self, reduction: str, dtype: Any) -> Any:
-        """Return the dtype in which many numbers are put together to one.
+        """Return the dtype for reducing many numbers to one.
 
-        Where one is added after the other, the sum is double precision.
+        If they are added one after the other, the sum has double precision.
         """
         wide = self.in_order and reduction == "add" and dtype.kind == "f"
         return np.dtype(float) if wide else dtype
@@ -178,7 +178,7 @@ def literal(constant: Constant, want: Any) -> str:
 
 
 def times(lengths: tuple[Int, ...]) -> Int:
-    """Return the product of lengths, of which some may have names."""
+    """Return the product of lengths, some of which may be names."""
     known = math.prod([n for n in lengths if isinstance(n, int)])
     names = [n for n in lengths if isinstance(n, str)]
     return " * ".join([*names, str(known)]) if names else known

@@ -74,6 +74,7 @@ def passes(source):
     return found
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("options", KINDS.values(), ids=list(KINDS))
 def test_the_rows_kept_are_those_of_the_text(path, folder, monkeypatch, options):
     source = gd.CsvSource(path, block_size=6000, **options)

@@ -291,7 +291,7 @@ def model(tmp_path_factory):
     return str(folder / "m.npz")
 
 
-@pytest.mark.each
+@pytest.mark.few(20)
 @pytest.mark.parametrize("command", ["train", "race", "predict", "evaluate"])
 @pytest.mark.parametrize("name", ALL)
 def test_every_command_says_so(model, tmp_path, monkeypatch, capsys, name, command):

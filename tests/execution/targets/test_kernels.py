@@ -69,7 +69,7 @@ def formula(name):
 
 
 def special(name, dtype):
-    """Return every special number beside every other, for each input of a formula."""
+    """Return all combinations of special numbers, for the inputs of a formula."""
     count = INPUTS[name]
     grids = np.meshgrid(*[SPECIAL] * min(count, 3), indexing="ij")
     return [

@@ -78,7 +78,7 @@ class Bent(gd.Dense):
 
 
 class SigmoidDense(Bent):
-    """sigmoid(xW + b); dz is divided by n for dW and db, and goes on like that into dx."""
+    """sigmoid(xW + b). dz is divided by n for dW and db, and then used for dx."""
 
     def f(self, z):
         return 0.5 + 0.5 * np.tanh(0.5 * z)
@@ -297,7 +297,7 @@ class LogCosh(gd.Loss):
 
 
 class Gated(gd.Layer):
-    """x·sigmoid(xW), as many columns as come; dW is added to what stands there."""
+    """x·sigmoid(xW), for any width. dW is added to the old values."""
 
     def build(self, n_in):
         self.add_param("W", (n_in, n_in), "glorot_uniform")

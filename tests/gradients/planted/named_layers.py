@@ -150,7 +150,7 @@ class Remembers(Bent):
 
 
 class Decays(Bent):
-    """Adds the gradient of ½·0.1·W² by itself."""
+    """Adds the gradient of ½·0.1·W² itself."""
 
     def dW(self, x, dz):
         return super().dW(x, dz) + 0.1 * self.params["W"]

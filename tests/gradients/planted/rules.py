@@ -38,7 +38,7 @@ class Square(gd.Layer):
 
 
 class Float64Gelu(right.Gelu):
-    """GELU by Python's erf, whose float64 nobody brings back."""
+    """GELU by Python's erf, whose float64 is not converted back."""
 
     def forward(self, x, train=False):
         phi = 0.5 * (1 + self.erf(x / math.sqrt(2)))
@@ -79,7 +79,7 @@ class Float64Dx(Elementwise):
 
 
 class Always32(Square):
-    """A layer that casts to float32, whatever the model's dtype is."""
+    """A layer that casts to float32 in every model."""
 
     def forward(self, x, train=False):
         y = super().forward(x, train)
@@ -525,7 +525,7 @@ class ProjectionInForward(Projection):
 
 
 class RunningAttribute(gd.Layer):
-    """A running mean in an attribute that is set anew."""
+    """A running mean in an attribute that is set again."""
 
     def build(self, n_in):
         self.mean = np.zeros(n_in, "float32")
@@ -542,7 +542,7 @@ class RunningAttribute(gd.Layer):
 
 
 class RunningInPlace(RunningAttribute):
-    """The same, moved where it lies."""
+    """The same, updated in place."""
 
     def forward(self, x, train=False):
         if train:
@@ -552,7 +552,7 @@ class RunningInPlace(RunningAttribute):
 
 
 class TrainsItself(gd.Layer):
-    """x·a with a slope that the layer moves by itself."""
+    """x·a with a slope that the layer changes itself."""
 
     def build(self, n_in):
         self.a = np.full(n_in, 0.25, "float32")
@@ -815,7 +815,7 @@ class InnerLater(Inner):
 
 
 class InnerPassing(Inner):
-    """The same with a layer that nobody holds."""
+    """The same with a layer that is not registered."""
 
     def __init__(self):
         pass

@@ -50,7 +50,7 @@ def adam_with(m=None, v=None, step=None):
 
 
 def adam_constants(change):
-    """Return how to plant ``change(updater, learning_rate)`` behind `Adam.formula`."""
+    """Return how to plant ``change(updater, learning_rate)`` after `Adam.formula`."""
     right = gd.Adam.formula
 
     def formula(self, learning_rate):

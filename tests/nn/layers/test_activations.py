@@ -219,7 +219,7 @@ def test_softmax_of_one_column_is_one(backend):
 
 
 def test_softmax_in_the_middle_of_a_model_is_a_layer_like_any_other(backend):
-    # No layer secretly means something else: the true Jacobian, whatever the loss.
+    # No layer silently does something else: the true Jacobian, for any loss.
     model = gd.Sequential(
         [gd.Dense(3), gd.Softmax(), gd.Dense(2)], inputs=2, backend=backend, dtype="float64"
     )

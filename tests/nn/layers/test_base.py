@@ -50,7 +50,7 @@ class Forgetful(Double):
 
 
 class Built(Double):
-    """Returns from `build` whatever it was given."""
+    """Returns from `build` what it got."""
 
     def __init__(self, result):
         self.result = result
@@ -142,7 +142,7 @@ def test_what_is_no_layer_is_refused():
         gd.Sequential(["tanh"], inputs=2)
 
 
-# Layers of one's own --------------------------------------------------------------------------
+# Custom layers --------------------------------------------------------------------------------
 
 
 def test_a_layer_without_init_trains_copies_and_saves(tmp_path, backend):
@@ -179,7 +179,7 @@ def test_an_argument_that_is_not_kept_is_named_when_copying_and_saving(tmp_path)
 def test_every_layer_can_be_shown(tmp_path):
     assert repr(Scale(2.0)) == "Scale(start=2.0)"
     assert repr(gd.Dense(3)) == "Dense(units=3, initializer='glorot_uniform', bias=True)"
-    # One that can't be saved can be looked at in a notebook all the same.
+    # One that can't be saved can still be shown in a notebook.
     assert "Forgetful" in repr(Forgetful(3.0))
     assert "Forgetful" in repr(gd.Sequential([Forgetful(3.0)], inputs=2))
 
@@ -274,7 +274,7 @@ def test_moving_a_model_drops_what_was_kept(backend):
     model = gd.Sequential([gd.Dense(1)], inputs=2)
     model.forward(np.ones((3, 2)), train=True)
     if backend.name == "numpy":
-        # It is there already, and stays as it is.
+        # It already exists, and stays unchanged.
         assert model.to(backend).backward(np.ones((3, 1))) is None
         return
     model.to(backend)

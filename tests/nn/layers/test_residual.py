@@ -208,7 +208,7 @@ def test_layers_in_a_dict_are_saved_as_those_in_a_list(tmp_path):
 
 
 class Own(gd.Tanh):
-    """A Tanh of one's own, inside of a Residual."""
+    """A custom Tanh inside a Residual."""
 
 
 def test_the_best_weights_are_kept_and_come_back():
@@ -217,7 +217,7 @@ def test_the_best_weights_are_kept_and_come_back():
     stopping = gd.EarlyStopping(patience=50)
     trainer = gd.Trainer(model, "mse", gd.SGD(0.3))
     data = {"validation_data": (X[:20], Y[:20]), "batch_size": 10}
-    for _ in range(2):  # the second one goes on from the last weights
+    for _ in range(2):  # the second one continues from the last weights
         history = trainer.fit(X[20:], Y[20:], epochs=4, callbacks=[stopping], **data)
         loss = trainer.evaluate(X[:20], Y[:20])["loss"]
         assert loss == pytest.approx(min(history["val_loss"]), rel=1e-9)
