@@ -37,6 +37,7 @@ class NumbaStep(AnySize):
         self._rows = np.full(self.rows + 1, UNKNOWN)
         self.source, self._arrays = self._print(self._form)
         self._run = Compiled(self.source, self._arrays)
+        del self._form
         for section in self._program.sections:
             section.clear()  # arrays that only its operations use are not kept
 
