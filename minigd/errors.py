@@ -1,7 +1,6 @@
 """The errors that minigd raises. Each says what was given, what was expected and what to do."""
 
 import contextlib
-import copyreg
 import difflib
 import functools
 import inspect
@@ -753,7 +752,12 @@ class Advised(Exception):
 
     def __reduce__(self) -> Any:
         # A subclass stores additional arguments of its constructor as attributes.
-        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
+        return _without_init, (type(self), *self.args), vars(self)
+
+
+def _without_init(kind: type[Advised], *args: Any) -> Advised:
+    """Return an error with these `args`, when it is unpickled."""
+    return kind.__new__(kind, *args)
 
 
 class TooLarge(Advised, DataError):

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class Made(NamedTuple):
     outputs: Array | None
 
 
-class AnySize:
+class AnySize(ABC):
     """The program of a step and its update, and the numbers in it that depend on the batch.
 
     Parameters
@@ -87,9 +88,9 @@ class AnySize:
         """Return an objective and an update whose arrays are on the host, to be traced."""
         return objective, update
 
+    @abstractmethod
     def _compile(self) -> None:
         """Write the source of the program, and compile it."""
-        raise NotImplementedError
 
     def _trace(self, n: int) -> Program:
         """Trace a step of n rows, and restore everything afterwards."""
